@@ -1,0 +1,3 @@
+"""Bucketpost: an async, self-hosted notification gateway for object-store events."""
+
+__version__ = "0.1.0"
