@@ -1,0 +1,1 @@
+"""REST: routes, schemas and errors; one file a noun."""

@@ -1,0 +1,87 @@
+"""What operators and users set up: endpoints, subscriptions, sources, and the snapshot of them at one epoch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+from app.domain.ids import EndpointId, LaneId, SourceId, SubscriptionId, TenantId
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+
+Format = Literal["standard", "s3", "cloudevents", "cloudevents-binary"]
+Ordering = Literal["none"]
+SourceState = Literal["starting", "ok", "failing"]
+
+# Standard Webhooks 1.0, "Retries": after each failure, then the delivery is dead. Seconds.
+DEFAULT_SCHEDULE_SECONDS: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A registered target: `config` is its kind's own, `secret` a webhook's raw signing key, `lane_id` its queue."""
+
+    id: EndpointId
+    tenant_id: TenantId
+    lane_id: LaneId
+    name: str
+    kind: str
+    config: Mapping[str, JSON]
+    secret: bytes | None
+    ordering: Ordering = "none"
+    timeout_seconds: float = 15.0
+    max_in_flight: int = 8
+    schedule_seconds: tuple[float, ...] = DEFAULT_SCHEDULE_SECONDS
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which events a subscription takes; an empty member matches all. Shapes as in the REST API."""
+
+    buckets: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    key_prefix: str = ""
+    key_suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """Which events go to which endpoint, and in which format."""
+
+    id: SubscriptionId
+    tenant_id: TenantId
+    name: str
+    endpoint_id: EndpointId
+    filter: Filter = field(default_factory=Filter)
+    format: Format
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where messages come from, and how it fares."""
+
+    id: SourceId
+    tenant_id: TenantId
+    name: str
+    kind: str
+    config: Mapping[str, JSON]
+    state: SourceState = "starting"
+    last_error: str | None = None
+    last_received_at: datetime | None = None
+    test_event_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Everything set up, as it stood at one epoch; deleted rows are not in it."""
+
+    epoch: int
+    endpoints: Mapping[EndpointId, Endpoint]
+    subscriptions: Mapping[SubscriptionId, Subscription]
+    sources: Mapping[SourceId, Source]

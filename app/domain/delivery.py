@@ -1,0 +1,76 @@
+"""One event owed to one endpoint through one subscription, and the claim under which a replica works it off."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from app.domain.configuration import Format
+from app.domain.event import StoredEvent
+from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId, public_id
+from app.domain.outcome import Outcome
+from app.domain.verdict import DeliveryStatus, Verdict
+
+STATUSES: Final[tuple[DeliveryStatus, ...]] = ("pending", "delivered", "dead", "cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A claim on a lane, with an end and a fence: the number that tells this claim from every later one."""
+
+    lane_id: LaneId
+    endpoint_id: EndpointId
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """A delivery still owed, as the outbox hands it to the relay.
+
+    `row_id` is its place in the outbox; `tries` all tries so far; `failures` those of the present schedule.
+    `stored` is None when the event is no longer kept: then it is dead with reason `expired`.
+    """
+
+    row_id: int
+    lane_id: LaneId
+    key: DeliveryKey
+    endpoint_id: EndpointId
+    subscription_id: SubscriptionId
+    format: Format
+    tries: int
+    failures: int
+    created_at: datetime
+    stored: StoredEvent | None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The one key of this event and subscription: `webhook-id`, `Idempotency-Key`, `idempotency-key`."""
+        return public_id("dlv", self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What is to be written down of one try of one owed delivery.
+
+    `outcome` is None for an ending without a try (attempt number 0). `started_seconds_ago` dates the try's start
+    against the database's clock at the moment of settling.
+    """
+
+    lease: Lease
+    owed: Owed
+    outcome: Outcome | None
+    verdict: Verdict
+    started_seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSurvey:
+    """What a replica sees of the lanes, at one moment, by the database's clock.
+
+    `waiting`: lanes without a valid lease that have something due. `awake`: lanes this replica holds that
+    have something due. `active`: lanes leased by anyone or waiting. `replicas`: live ones, this one included.
+    """
+
+    waiting: int
+    awake: frozenset[LaneId]
+    active: int
+    replicas: int

@@ -1,0 +1,128 @@
+"""Who is who: the id of an event, a hash of what S3 said and never of how it came; the key of a delivery.
+
+A false match loses an event, a missed match only repeats it: where in doubt, more fields are hashed.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final
+
+from app.domain.ids import DeliveryKey, EventId, SubscriptionId, TenantId
+
+TRUSTED_SEQUENCER_DIGITS: Final = 16
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+_NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a record says, as far as it tells one change from another. Absent is None; `time_text` as received."""
+
+    tenant_id: TenantId
+    event_source: str
+    region: str | None
+    bucket: str
+    key: bytes
+    version_id: str | None
+    name: str
+    time_text: str
+    time: datetime
+    sequencer: str | None
+    etag: str | None
+    size: int | None
+    request_id: str | None
+    host_id: str | None
+    actor: str | None
+    source_ip: str | None
+    extra: str | None
+
+
+def identify(said: Said) -> tuple[EventId, date]:
+    """Give the event's id and its own day.
+
+    With a request id and a sequencer of at least 16 hex digits, the id takes no time (the EventBridge twin of a record
+    has another precision) and begins with the sequencer's seconds; otherwise every field is hashed and the id begins
+    with the time's. The prefix keeps neighbours in time together in the index.
+    """
+    digits = _trusted_sequencer(said.sequencer) if said.request_id else None
+    if digits is not None:
+        moment = _moment_of(digits, said.event_source)
+        digest = _hash(
+            (
+                b"ev1s",
+                said.tenant_id,
+                said.bucket,
+                said.key,
+                said.version_id,
+                said.name,
+                digits,
+                said.request_id,
+            )
+        )
+    else:
+        moment = said.time
+        digest = _hash(
+            (
+                b"ev1f",
+                said.tenant_id,
+                said.event_source,
+                said.region,
+                said.bucket,
+                said.key,
+                said.version_id,
+                said.name,
+                said.time_text,
+                said.sequencer.upper() if said.sequencer else None,
+                said.etag,
+                said.size,
+                said.request_id,
+                said.host_id,
+                said.actor,
+                said.source_ip,
+                said.extra,
+            )
+        )
+    seconds = max(0, int(moment.timestamp())) & 0xFFFFFFFF
+    return EventId(seconds.to_bytes(4, "big") + digest[:12]), moment.date()
+
+
+def delivery_key(event_id: EventId, subscription_id: SubscriptionId) -> DeliveryKey:
+    """Give the one key of event and subscription; it keeps the event's prefix, for the index's sake."""
+    return DeliveryKey(event_id[:4] + _hash((b"dl1", event_id, subscription_id))[:12])
+
+
+def object_hash(bucket: str, key: bytes) -> int:
+    """Give a signed 64-bit number of one object, by which deliveries of it find one another."""
+    return int.from_bytes(_hash((b"ob1", bucket, key))[:8], "big", signed=True)
+
+
+def _trusted_sequencer(sequencer: str | None) -> str | None:
+    if sequencer is None or len(sequencer) < TRUSTED_SEQUENCER_DIGITS or not _HEX.issuperset(sequencer):
+        return None
+    return sequencer.upper().lstrip("0")
+
+
+def _moment_of(digits: str, event_source: str) -> datetime:
+    """Read the time out of a sequencer: AWS counts seconds and a fraction of 32 bits, MinIO and RustFS nanoseconds.
+
+    Undocumented, so it only places the event near its neighbours; that it is the same in every copy is what matters.
+    """
+    value = int(digits or "0", 16)
+    seconds = value // 1_000_000_000 if event_source in _NANOSECOND_SOURCES else value >> 32
+    return datetime.fromtimestamp(min(seconds, int(_LATEST.timestamp())), UTC)
+
+
+def _hash(fields: Iterable[bytes | str | int | None]) -> bytes:
+    """Hash fields with their lengths, so that no two rows of fields run into one another; None differs from empty."""
+    digest = hashlib.sha256()
+    for field in fields:
+        if field is None:
+            digest.update(b"\xff\xff\xff\xff")
+            continue
+        raw = field if isinstance(field, bytes) else str(field).encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(4, "big"))
+        digest.update(raw)
+    return digest.digest()

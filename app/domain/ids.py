@@ -1,0 +1,43 @@
+"""Identifiers: 16 bytes inside, a prefix and 26 lower-case base32 characters outside.
+
+How an event's or a delivery's id is derived stands in identity.py.
+"""
+
+import base64
+from typing import Final, Literal, NewType
+
+EventId = NewType("EventId", bytes)
+EndpointId = NewType("EndpointId", bytes)
+SubscriptionId = NewType("SubscriptionId", bytes)
+SourceId = NewType("SourceId", bytes)
+DeliveryKey = NewType("DeliveryKey", bytes)
+QuarantineId = NewType("QuarantineId", bytes)
+ApiKeyId = NewType("ApiKeyId", bytes)
+ReplicaId = NewType("ReplicaId", bytes)
+LaneId = NewType("LaneId", int)
+TenantId = NewType("TenantId", int)
+
+DEFAULT_TENANT: Final = TenantId(1)
+
+Prefix = Literal["evt", "ep", "sub", "src", "dlv", "qrn", "key"]
+
+ID_BYTES: Final = 16
+TEXT_LENGTH: Final = 26
+
+
+def public_id(prefix: Prefix, raw: bytes) -> str:
+    """Show 16 bytes as `evt_` and 26 characters (RFC 4648 base32, lower case, no padding)."""
+    return f"{prefix}_{base64.b32encode(raw).decode('ascii').rstrip('=').lower()}"
+
+
+def parse_id(prefix: Prefix, text: str) -> bytes | None:
+    """Read what public_id wrote; None for anything else, other prefixes and other spellings included."""
+    head, _, tail = text.partition("_")
+    if head != prefix or len(tail) != TEXT_LENGTH or not tail.isascii():
+        return None
+    try:
+        raw = base64.b32decode(tail.upper() + "======")
+    except ValueError:
+        return None
+    # The last character carries three spare bits: only the spelling that public_id writes is an id.
+    return raw if public_id(prefix, raw) == text else None

@@ -1,0 +1,116 @@
+"""Which subscriptions an event owes a delivery: filters compiled once an epoch, matched in memory.
+
+Semantics: absent or empty members match all; buckets are globs with `*` and `?`; event names are S3's, with or without
+`s3:`, with S3's wildcards; prefix and suffix compare the decoded key's bytes, case-sensitive. Overlap is allowed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from app.domain.change import canonical_name
+from app.domain.configuration import Filter, Subscription
+from app.domain.event import Event
+
+# Amazon S3's `Event` enum; the families of other stores are known by their wildcard.
+KNOWN_EVENTS: Final = frozenset(
+    {
+        "ReducedRedundancyLostObject",
+        "ObjectCreated:*",
+        "ObjectCreated:Put",
+        "ObjectCreated:Post",
+        "ObjectCreated:Copy",
+        "ObjectCreated:CompleteMultipartUpload",
+        "ObjectRemoved:*",
+        "ObjectRemoved:Delete",
+        "ObjectRemoved:DeleteMarkerCreated",
+        "ObjectRestore:*",
+        "ObjectRestore:Post",
+        "ObjectRestore:Completed",
+        "ObjectRestore:Delete",
+        "Replication:*",
+        "Replication:OperationFailedReplication",
+        "Replication:OperationNotTracked",
+        "Replication:OperationMissedThreshold",
+        "Replication:OperationReplicatedAfterThreshold",
+        "LifecycleTransition",
+        "IntelligentTiering",
+        "ObjectAcl:Put",
+        "LifecycleExpiration:*",
+        "LifecycleExpiration:Delete",
+        "LifecycleExpiration:DeleteMarkerCreated",
+        "ObjectTagging:*",
+        "ObjectTagging:Put",
+        "ObjectTagging:Delete",
+        "ObjectAnnotation:*",
+        "ObjectAnnotation:Put",
+        "ObjectAnnotation:Delete",
+        "ObjectRetention:Put",
+        "*",
+    }
+)
+
+
+def unknown_events(names: Iterable[str]) -> list[str]:
+    """Give the names that S3 does not know, as they were written."""
+    return [name for name in names if canonical_name(name) not in KNOWN_EVENTS]
+
+
+def matches(wanted: Filter, event: Event) -> bool:
+    """Tell whether a filter takes an event: the plain definition, against which the index is tested."""
+    return (
+        (not wanted.buckets or any(glob_matches(glob, event.bucket) for glob in wanted.buckets))
+        and (not wanted.events or any(_name_matches(name, event.type) for name in wanted.events))
+        and event.key.startswith(_raw(wanted.key_prefix))
+        and event.key.endswith(_raw(wanted.key_suffix))
+    )
+
+
+def glob_matches(glob: str, text: str) -> bool:
+    """Match `*` (any run) and `?` (one character) in time linear in each `*`: no regular expression, no blow-up."""
+    at, star, resume, place = 0, -1, 0, 0
+    while place < len(text):
+        if at < len(glob) and glob[at] == "*":
+            star, resume = at, place
+            at += 1
+        elif at < len(glob) and glob[at] in ("?", text[place]):
+            at += 1
+            place += 1
+        elif star >= 0:
+            resume += 1
+            at, place = star + 1, resume
+        else:
+            return False
+    return all(character == "*" for character in glob[at:])
+
+
+class Matcher:
+    """The subscriptions of one epoch, indexed by the bucket they name."""
+
+    def __init__(self, subscriptions: Iterable[Subscription]) -> None:
+        """Index them; the order of the answers is that of the ids."""
+        self._by_bucket: defaultdict[str, list[Subscription]] = defaultdict(list)
+        self._by_glob: list[Subscription] = []
+        for subscription in sorted(subscriptions, key=lambda each: each.id):
+            buckets = subscription.filter.buckets
+            if buckets and not any("*" in bucket or "?" in bucket for bucket in buckets):
+                for bucket in dict.fromkeys(buckets):
+                    self._by_bucket[bucket].append(subscription)
+            else:
+                self._by_glob.append(subscription)
+
+    def match(self, event: Event) -> Sequence[Subscription]:
+        """Give every subscription that takes the event."""
+        candidates = (*self._by_bucket.get(event.bucket, ()), *self._by_glob)
+        return [each for each in candidates if matches(each.filter, event)]
+
+
+def _name_matches(wanted: str, event_type: str) -> bool:
+    wanted, name = canonical_name(wanted), canonical_name(event_type)
+    if wanted.endswith("*"):
+        return name.startswith(wanted[:-1])
+    return name == wanted
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,168 @@
+"""The seams: what the two halves need from sources, store and destinations. Each method states its promise."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.domain.configuration import Configuration, Endpoint, SourceState
+from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.event import Event
+from app.domain.ids import LaneId, SourceId, TenantId
+from app.domain.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a source: its body as it came, and the source's own receipt to acknowledge it by."""
+
+    body: bytes
+    receipt: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Bytes that could not be decoded or stored, and why, in words an operator can act on."""
+
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """All that one message said. A test event has neither events nor refusals."""
+
+    events: tuple[Event, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    is_test_event: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What one source said in one message, ready to be written down."""
+
+    source_id: SourceId
+    tenant_id: TenantId
+    decoded: Decoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a batch became: `lanes` now have something owed."""
+
+    events: int
+    duplicates: int
+    deliveries: int
+    quarantined: int
+    lanes: frozenset[LaneId] = field(default_factory=frozenset)
+
+
+class PullSource(Protocol):
+    """A place that hands out messages and takes acknowledgements."""
+
+    async def receive(self) -> Sequence[Message]:
+        """Wait for messages, at most as long as the source's own poll; none is a normal answer.
+
+        Raises SourceError. Cancelling may strand messages until their visibility ends; it loses none.
+        """
+
+    async def ack(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Acknowledge what was committed and give back those the source refused to forget.
+
+        Raises SourceError. A message not acknowledged comes again and is recognised as a duplicate.
+        """
+
+    async def extend(self, messages: Sequence[Message]) -> None:
+        """Keep messages invisible to others for another visibility span. Raises SourceError."""
+
+    async def aclose(self) -> None:
+        """Free the connections; whatever is not acknowledged comes again."""
+
+
+class EventStore(Protocol):
+    """The left half's end: where events and what they owe are written down."""
+
+    async def record(self, batch: Sequence[Heard]) -> Recorded:
+        """Write a batch down in one transaction.
+
+        That is: new events once, their deliveries to every subscription that matches under the configuration as
+        committed, quarantine, signs of life of the sources. When it returns, all of it is durable.
+        Raises StoreRefused when the database refuses the data (nothing is then written), StoreUnavailable otherwise
+        (it may or may not have been written: recording again is safe). Cancelled: as StoreUnavailable.
+        """
+
+    async def note_source(self, source_id: SourceId, state: SourceState, error: str | None) -> None:
+        """Keep a source's state and last error for people to see. Raises StoreUnavailable."""
+
+
+class ConfigurationStore(Protocol):
+    """Where the set-up is read from."""
+
+    async def epoch(self) -> int:
+        """Give the number of the newest committed change. Raises StoreUnavailable."""
+
+    async def load(self) -> Configuration:
+        """Give the whole set-up at one moment. Raises StoreUnavailable."""
+
+
+class Outbox(Protocol):
+    """The right half's end: lanes and what they owe, by the database's clock. All of it may raise StoreUnavailable."""
+
+    async def survey(self) -> LaneSurvey:
+        """Look at the lanes without changing anything, and note that this replica lives."""
+
+    async def lease(self, limit: int) -> Sequence[Lease]:
+        """Claim up to `limit` waiting lanes, longest unserved first; no two replicas get the same one."""
+
+    async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
+        """Prolong leases; the answer names those still held, every other one is lost."""
+
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`. Changes nothing."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
+        """Write down what tries gave, in one transaction, and give the lanes whose lease turned out to be lost.
+
+        A success counts whoever reports it; a retry or a death only under a lease still held. Settling twice is safe.
+        Cancelled: may or may not be written.
+        """
+
+    async def rest(self, lease: Lease) -> bool:
+        """Say that a held lane looks empty; False when something became due meanwhile, so look again."""
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """Give lanes back at once; what they owe and is due can be leased by anyone. Lost leases are ignored."""
+
+    async def sweep(self) -> int:
+        """Wake lanes that have something due and sleep, cancel a slice of what deleted subscriptions owed.
+
+        The guarantee behind every hint; one replica at a time does it. Gives the number of lanes woken.
+        """
+
+    async def leave(self) -> None:
+        """Say that this replica is gone, so that the others take its share at once."""
+
+
+class Destination(Protocol):
+    """A kind of target. One instance serves every endpoint of its kind in the process."""
+
+    @property
+    def batch_limit(self) -> int:
+        """How many deliveries one send takes at most; each send is one of an endpoint's `max_in_flight`."""
+
+    async def send(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:
+        """Try to deliver each of the batch; one outcome each, in order, within the endpoint's time limit.
+
+        Never raises for what a receiver or a network does. Every `Owed` has its event. Cancelled: unknown whether
+        anything arrived; the deliveries are still owed.
+        """
+
+    async def aclose(self) -> None:
+        """Free connections within a bound, also while the other side is down."""
+
+
+Wake = Callable[[frozenset[LaneId]], None]
+"""Tell the relay of this process that lanes have something owed: a hint, never a promise."""
+
+Sleep = Callable[[float], Awaitable[None]]
+"""Wait for a span in seconds; tests hand in their own."""

@@ -1,0 +1,1 @@
+"""The left half: receive, decode, record, acknowledge."""

@@ -1,0 +1,1 @@
+"""The right half: lease, deliver, settle."""

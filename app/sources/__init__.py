@@ -1,0 +1,1 @@
+"""Where it comes from: one file a kind, one registry."""
