@@ -36,7 +36,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback si
 @cli.callback()
 def _root(
     *,
-    version: Annotated[  # noqa: ARG001 -- its callback does the work
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:

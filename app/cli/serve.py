@@ -18,7 +18,8 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8080")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Parts to run, separated by commas: api, ingest, relay.", show_default="all three")
+        str | None,
+        typer.Option(help="Parts to run, separated by commas: api, ingest, relay.", show_default="all three"),
     ] = None,
 ) -> None:
     """Receive, record and deliver events, and answer the REST API, until SIGTERM."""
@@ -41,5 +42,7 @@ def _read_parts(only: str | None) -> frozenset[str]:
     parts = [part.strip() for part in only.split(",") if part.strip()]
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
-        raise SettingsError(f"--only takes {', '.join(PARTS)}, separated by commas; not {', '.join(unknown) or 'nothing'}.")
+        raise SettingsError(
+            f"--only takes {', '.join(PARTS)}, separated by commas; not {', '.join(unknown) or 'nothing'}."
+        )
     return frozenset(parts)

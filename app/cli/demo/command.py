@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +16,16 @@ import app
 from app.cli.demo.screen import Screen
 from app.domain.errors import StartError
 
+if TYPE_CHECKING:
+    from app.cli.demo.proofs import Proofs
+    from app.cli.demo.world import World
+
 
 def demo(
     *,
-    leave: Annotated[bool, typer.Option("--exit", help="End after the proof; status 0 only if every figure is right.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End after the proof; status 0 only if every figure is right.")
+    ] = False,
 ) -> None:
     """Prove on this machine what Bucketpost promises: S3, SNS, SQS, a receiver and the gateway, and a kill -9."""
     for name in ("moto", "flask", "flask_cors", "standardwebhooks"):
@@ -36,7 +42,9 @@ async def _run(*, leave: bool) -> int:
     from app.cli.demo.world import World  # noqa: PLC0415
 
     screen = Screen(started=time.monotonic())
-    screen.title(f"bucketpost {app.__version__}  demo: everything runs on this machine, nothing leaves it. Not for production.")
+    screen.title(
+        f"bucketpost {app.__version__}  demo: everything runs on this machine, nothing leaves it. Not for production."
+    )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory(prefix="bucketpost-demo-") as directory:
@@ -62,7 +70,7 @@ async def _run(*, leave: bool) -> int:
     return os.EX_OK if is_right else 1
 
 
-async def _prove(world: "World", proofs: "Proofs", screen: Screen) -> bool:  # type: ignore[name-defined] # noqa: F821
+async def _prove(world: "World", proofs: "Proofs", screen: Screen) -> bool:
     await world.open()
     is_right = await proofs.run()
     screen.verdict(is_right=is_right)

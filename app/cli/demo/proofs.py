@@ -56,7 +56,7 @@ class Proofs:
         ids = {each.webhook_id for each in heard}
         self._check(
             is_right=[each.answered for each in heard] == [503, 503, 204] and len(ids) == 1,
-            text=f"answers {[each.answered for each in heard]} under {len(ids)} webhook-ids, not 503, 503, 204 under one",
+            text=f"{[each.answered for each in heard]} under {len(ids)} webhook-ids, not 503, 503, 204 under one",
         )
         self._screen.line("kept", "the same webhook-id all three times")
 

@@ -1,4 +1,4 @@
-"""The demo's webhook receiver: keeps a journal of all it hears, and verifies every signature with somebody else's code."""
+"""The demo's webhook receiver: keeps a journal of all it hears, verifies every signature with somebody else's code."""
 
 import asyncio
 from collections import defaultdict, deque

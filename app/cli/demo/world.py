@@ -1,4 +1,4 @@
-"""The demo's world: an S3, SNS and SQS of its own, a receiver, and the gateway as a child process that can be killed."""
+"""The demo's world: an S3, SNS and SQS of its own, a receiver, and the gateway as a process that can be killed."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from app.cli.demo.screen import Screen
 from app.domain.errors import StartError
 
 START_SECONDS: Final = 30.0
+PROOF_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.05
 BUCKET: Final = "demo"
 REGION: Final = "us-east-1"
@@ -105,15 +106,16 @@ class World:
 
     async def metric(self, name: str, **labels: str) -> int:
         """Read one figure of the gateway's /metrics."""
-        wanted = f"{name}{{{','.join(f'{label}="{value}"' for label, value in labels.items())}}} "
+        chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        wanted = f"{name}{{{chosen}}} "
         page = await self.read("/metrics")
         return next((int(float(line.removeprefix(wanted))) for line in page.splitlines() if line.startswith(wanted)), 0)
 
-    async def until(self, is_there: Callable[[], Awaitable[bool]]) -> bool:
+    async def until(self, is_there: Callable[[], Awaitable[bool]], *, seconds: float = PROOF_SECONDS) -> bool:
         """Look again and again until something is there; False when it is not in time."""
         try:
-            async with asyncio.timeout(15):
-                while not await is_there():
+            async with asyncio.timeout(seconds):
+                while not await is_there():  # noqa: ASYNC110 -- another process cannot set our event
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             return False
@@ -158,11 +160,13 @@ class World:
 
     async def _wire_bucket(self) -> str:
         session = get_session()
-        given = {"endpoint_url": self.aws_url, "region_name": REGION}
         for name, value in CREDENTIALS.items():
             os.environ.setdefault(name, value)
         self._s3, self._sns, sqs = [
-            await self._stack.enter_async_context(session.create_client(kind, **given)) for kind in ("s3", "sns", "sqs")
+            await self._stack.enter_async_context(
+                session.create_client(kind, endpoint_url=self.aws_url, region_name=REGION)
+            )
+            for kind in ("s3", "sns", "sqs")
         ]
         topic = await self._sns.create_topic(Name="demo-events")
         self.topic_arn = topic["TopicArn"]
@@ -182,8 +186,13 @@ class World:
 
     async def _register_source(self, queue_url: str) -> None:
         # The emulator's long poll outlives a killed client and swallows the next message: short spans here.
-        config = {"queue_url": queue_url, "region": REGION, "endpoint_url": self.aws_url}
-        config |= {"wait_seconds": 1, "visibility_seconds": 2}
+        config = {
+            "queue_url": queue_url,
+            "region": REGION,
+            "endpoint_url": self.aws_url,
+            "wait_seconds": 1,
+            "visibility_seconds": 2,
+        }
         await self.call("POST", "/v1/sources", {"name": "demo-queue", "kind": "sqs", "config": config})
 
     async def _aws_answers(self) -> bool:
@@ -202,12 +211,8 @@ class World:
             return False
 
     async def _wait(self, what: str, is_there: Callable[[], Awaitable[bool]]) -> None:
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                while not await is_there():
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError as error:
-            raise StartError(f"{what} did not answer within {START_SECONDS:.0f} s: see {self._directory}.") from error
+        if not await self.until(is_there, seconds=START_SECONDS):
+            raise StartError(f"{what} did not answer within {START_SECONDS:.0f} s: see {self._directory}.")
 
 
 def _gateway_environment() -> dict[str, str]:
