@@ -161,6 +161,7 @@ async def _is_led(admin: AIOKafkaAdminClient, name: str, partitions: int) -> boo
 
 
 def _properties(data: Path, port: int, controller_port: int) -> str:
+    # A broker that was killed may come back when its session has run out: 9 s unless said otherwise.
     return f"""\
 process.roles=broker,controller
 node.id=1
@@ -178,4 +179,6 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
