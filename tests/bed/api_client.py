@@ -64,7 +64,9 @@ class ApiClient:
         async with session.request(method, self.url + path, params=query, headers=sent, **sending) as answer:
             is_json = "json" in answer.content_type
             content = await answer.json(content_type=None) if is_json else await answer.text()
-            return ApiAnswer(status=answer.status, headers=answer.headers.copy(), body=content or None)
+            return ApiAnswer(
+                status=answer.status, headers=answer.headers.copy(), body=None if content == "" else content
+            )
 
     async def aclose(self) -> None:
         """Close its connections."""
