@@ -215,16 +215,21 @@ async def make_first_key(database: Database) -> None:
         made = await keys.create_first(connection, name=OPERATOR)
         if made is None:
             return
-        _, key = made
-        if sys.stdout.isatty():
-            print(f"\n  The operator's API key, shown once:\n\n      {key}\n", flush=True)  # noqa: T201 -- to a person
-            return
-        path = Path(KEY_FILE)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(f"{key}\n")
-    _log.info("key.made", path=str(path.absolute()))
+        where = _hand_over(made[1])
+    _log.info("key.made", where=where)
+
+
+def _hand_over(key: str) -> str:
+    """Show the key to the person at the terminal, or else keep it in a file only this user can read."""
+    if sys.stdout.isatty():
+        print(f"\n  The operator's API key, shown once:\n\n      {key}\n", flush=True)  # noqa: T201 -- to a person
+        return "terminal"
+    path = Path(KEY_FILE).absolute()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(f"{key}\n")
+    return str(path)
 
 
 class _Server(uvicorn.Server):
