@@ -17,7 +17,7 @@ async def add_webhook(
     wanted: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Register a webhook and a subscription to all (or to what the filter takes); gives the endpoint, secret included."""
+    """Register a webhook and a subscription to all, or to what the filter takes; gives the endpoint and its secret."""
     endpoint: dict[str, Any] = await api.post(
         "/endpoints",
         {

@@ -42,7 +42,7 @@ class Producer:
             await asyncio.sleep(1 / MESSAGES_A_SECOND)
 
 
-async def test_twenty_kills_lose_nothing(  # noqa: PLR0913 -- the parts of the bed
+async def test_twenty_kills_lose_nothing(  # noqa: PLR0913, PLR0917 -- the parts of the bed
     database_url: str,
     aws: Aws,
     kafka: Kafka,
