@@ -1,7 +1,7 @@
 """Deliveries a second end to end, beside a bare aiohttp client's POSTs a second to the same receiver, in the same run.
 
-The path is the real one: SQS over HTTP, `bucketpost serve` as a process, PostgreSQL with fsync on, signed webhooks to ten
-endpoints, one delivery an event. Rounds alternate; medians are compared. Carry the ratio, not the absolutes.
+The path is the real one: SQS over HTTP, `bucketpost serve` as a process, PostgreSQL with fsync on, signed webhooks to
+ten endpoints, one delivery an event. Rounds alternate; medians are compared. Carry the ratio, not the absolutes.
 """
 
 import argparse
@@ -49,13 +49,8 @@ async def _gateway(directory: Path, database_url: str, receiver: str, queue: str
             wanted = {"key_prefix": f"{number}/"}
             subscription = {"name": "bench", "endpoint_id": endpoint["id"], "filter": wanted}
             await gateway.api.post("/subscriptions", subscription)
-        config = {
-            "queue_url": f"{queue}/123456789012/bench",
-            "region": "us-east-1",
-            "endpoint_url": queue,
-            "wait_seconds": 0,
-        }
-        await gateway.api.post("/sources", {"name": "bench", "kind": "sqs", "config": config})
+        where = {"queue_url": f"{queue}/123456789012/bench", "region": "us-east-1", "endpoint_url": queue}
+        await gateway.api.post("/sources", {"name": "bench", "kind": "sqs", "config": {**where, "wait_seconds": 0}})
         yield gateway
     finally:
         await gateway.close()

@@ -1,6 +1,6 @@
-"""An SQS that hands out events without end while switched on, ten a receive; deletes succeed at once.
+"""An SQS that hands out ten events a receive, as many as it was told; deletes succeed at once.
 
-moto walks its whole queue for each receive, so it is no peer for a measurement. A body of `+N` hands out N more messages.
+moto walks its whole queue for each receive, so it is no peer for a measurement. A body of `+N` adds N messages.
 """
 
 import hashlib

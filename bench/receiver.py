@@ -1,4 +1,4 @@
-"""A webhook receiver that answers 204 and counts by path; GET-like control: a body of `?` is answered with the figures."""
+"""A webhook receiver that answers 204 and counts; a body of `?` is answered with the figures since the last one."""
 
 import json
 import time
