@@ -1,0 +1,68 @@
+"""Column types and SQL expressions that differ between PostgreSQL and SQLite: instants, the clock, far away in time."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Dialect, FunctionElement, TypeDecorator
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+# Stands for "never" in columns of time: sorts after every real moment on both databases, unlike NULL.
+FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
+# Stands for "not yet".
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime: timestamptz on PostgreSQL, microseconds since 1970 on SQLite, where those sort rightly."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the database's own type."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(BigInteger())
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Give the driver what it stores."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return (value - EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Read back what the driver gives; always in UTC."""
+        if value is None:
+            return None
+        if dialect.name == "sqlite":
+            return EPOCH + timedelta(microseconds=value)
+        moment: datetime = value
+        return moment.astimezone(UTC)
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 -- an SQL function, named like one
+    """The database's clock, moving also within a transaction, shifted by a number or a column of seconds."""
+
+    name = "bucketpost_now"
+    type = Instant()
+    inherit_cache = True
+
+    def __init__(self, seconds: ColumnElement[float] | float | None = None) -> None:
+        """Take the shift in seconds."""
+        super().__init__(*(() if seconds is None else (seconds,)))
+
+
+@compiles(now, "postgresql")
+def _now_on_postgresql(element: now, compiler: SQLCompiler, **kwargs: Any) -> str:
+    shift = compiler.process(element.clauses, **kwargs)
+    return f"(clock_timestamp() + make_interval(secs => {shift}))" if shift else "clock_timestamp()"
+
+
+@compiles(now, "sqlite")
+def _now_on_sqlite(element: now, compiler: SQLCompiler, **kwargs: Any) -> str:
+    # Registered on every connection: the host's clock in microseconds, which SQLite 3.40 cannot tell by itself.
+    shift = compiler.process(element.clauses, **kwargs)
+    return f"(bucketpost_now() + CAST(({shift}) * 1000000 AS INTEGER))" if shift else "bucketpost_now()"

@@ -1,0 +1,271 @@
+"""The tables, the same on both databases; PostgreSQL partitions event and attempt by day.
+
+Migrations build them; a test holds the two against each other. Nothing here runs a statement.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Date,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from app.store.columns import Instant
+
+# The newest revision of migrations/; `serve` compares it without loading alembic. A test keeps it true.
+REVISION: Final = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _row_number() -> BigInteger:
+    # SQLite gives out numbers by itself only for a column typed INTEGER.
+    return BigInteger().with_variant(Integer(), "sqlite")
+
+
+tenant = Table(
+    "tenant",
+    metadata,
+    Column("id", _row_number(), primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of a random key needs no salt
+    Column("created_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+)
+
+# One row; every change of endpoints, subscriptions or sources adds one to it in the same transaction.
+configuration_epoch = Table(
+    "configuration_epoch",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("last_error", Text),
+    Column("last_received_at", Instant),
+    Column("test_event_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
+)
+
+endpoint = Table(
+    "endpoint",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("secret", LargeBinary),
+    Column("ordering", Text, nullable=False),
+    Column("timeout_seconds", Float, nullable=False),
+    Column("max_in_flight", Integer, nullable=False),
+    Column("schedule_seconds", JSON, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
+)
+
+# `emptied_at`: when nothing was owed through a deleted subscription any more.
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("endpoint_id", LargeBinary, nullable=False),
+    Column("filter", JSON, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
+    Column("emptied_at", Instant),
+)
+
+# The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.
+lane = Table(
+    "lane",
+    metadata,
+    Column("id", _row_number(), Identity(), primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("endpoint_id", LargeBinary, nullable=False),
+    Column("owner", LargeBinary),
+    Column("fence", BigInteger, nullable=False),
+    Column("lease_until", Instant, nullable=False),
+    Column("wake_at", Instant, nullable=False),
+    Column("last_served", Instant, nullable=False),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
+# Work that one replica at a time does, claimed like a lane.
+chore = Table(
+    "chore",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", LargeBinary),
+    Column("lease_until", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+)
+
+# The record once, its original bytes kept. The day leads nothing: an event is looked up by id in every partition.
+event = Table(
+    "event",
+    metadata,
+    Column("tenant_id", BigInteger, primary_key=True),
+    Column("id", LargeBinary, primary_key=True),
+    Column("event_day", Date, primary_key=True),
+    Column("source_id", LargeBinary),
+    Column("recorded_at", Instant, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("received_key", Text, nullable=False),
+    Column("version_id", Text),
+    Column("size", BigInteger),
+    Column("etag", Text),
+    Column("sequencer", Text),
+    Column("time", Instant, nullable=False),
+    Column("region", Text),
+    Column("actor", Text),
+    Column("source_ip", Text),
+    Column("request_id", Text),
+    Column("host_id", Text),
+    Column("extra", Text),
+    Column("record", LargeBinary, nullable=False),
+    Index(None, "tenant_id", "recorded_at", "id"),
+    postgresql_partition_by="RANGE (event_day)",
+)
+
+# The outbox: a row lives only while it is owed.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", _row_number(), Identity(), primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("lane_id", BigInteger, nullable=False),
+    Column("delivery_key", LargeBinary, nullable=False),
+    Column("endpoint_id", LargeBinary, nullable=False),
+    Column("subscription_id", LargeBinary, nullable=False),
+    Column("event_day", Date, nullable=False),
+    Column("event_id", LargeBinary, nullable=False),
+    Column("object_hash", BigInteger, nullable=False),
+    Column("tries", SmallInteger, nullable=False),
+    Column("failures", SmallInteger, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("delivery_key", "lane_id"),
+    Index(None, "lane_id", "due_at", "id"),
+    Index(None, "tenant_id", "created_at", "delivery_key"),
+)
+
+# Append-only history by day, without a key: a late success may repeat a number.
+# `ended` is set on the one row that ended the delivery: lists of what is over read those.
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("day", Date, nullable=False),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("delivery_key", LargeBinary, nullable=False),
+    Column("endpoint_id", LargeBinary, nullable=False),
+    Column("subscription_id", LargeBinary, nullable=False),
+    Column("event_day", Date, nullable=False),
+    Column("event_id", LargeBinary, nullable=False),
+    Column("number", SmallInteger, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("latency_ms", Integer),
+    Column("outcome", Text),
+    Column("status_code", SmallInteger),
+    Column("error", Text),
+    Column("response", LargeBinary),
+    Column("ended", Text),
+    Column("reason", Text),
+    Column("ended_at", Instant),
+    Column("created_at", Instant, nullable=False),  # the delivery's, so that a list keeps its place when it ends
+    Index(None, "tenant_id", "delivery_key", "number"),
+    postgresql_partition_by="RANGE (day)",
+)
+Index(
+    "ix_attempt_ended",
+    attempt.c.tenant_id,
+    attempt.c.created_at,
+    attempt.c.delivery_key,
+    postgresql_where=attempt.c.ended.is_not(None),
+    sqlite_where=attempt.c.ended.is_not(None),
+)
+
+# Deliveries given up: all that is needed to owe them again.
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("delivery_key", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("lane_id", BigInteger, nullable=False),
+    Column("endpoint_id", LargeBinary, nullable=False),
+    Column("subscription_id", LargeBinary, nullable=False),
+    Column("event_day", Date, nullable=False),
+    Column("event_id", LargeBinary, nullable=False),
+    Column("object_hash", BigInteger, nullable=False),
+    Column("tries", SmallInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("ended_at", Instant, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("source_id", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("first_seen_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Index(None, "tenant_id", "first_seen_at", "id"),
+)
