@@ -9,7 +9,7 @@ import structlog
 
 from app.domain.configuration import Configuration, Source
 from app.domain.ids import SourceId, public_id
-from app.domain.ports import EventStore, Sleep
+from app.domain.ports import EventStore
 from app.ingest.poller import OpenSource, Poller, Surroundings
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room, first_of
@@ -43,12 +43,10 @@ class Intake:
         store: EventStore,
         configuration: Callable[[], Configuration],
         max_messages: int,
-        sleep: Sleep = asyncio.sleep,
     ) -> None:
         """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed."""
         self._recorder = recorder
         self._configuration = configuration
-        self._sleep = sleep
         self._seen: Configuration | None = None
         self._running: dict[SourceId, _Running] = {}
         self._around = Surroundings(
@@ -56,7 +54,6 @@ class Intake:
             record=recorder.record,
             note=store.note_source,
             room=Room(max_messages=max_messages, max_bytes=MAX_BYTES),
-            sleep=sleep,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,8 +71,8 @@ class Intake:
         while not stop.is_set():
             try:
                 self._align(polling)
-            except Exception:
-                _log.exception("sources.unfollowed")
+            except Exception as error:  # noqa: BLE001 -- the loop's one; the pollers at work go on
+                _log.error("sources.unfollowed", exc_info=error)
             await first_of(stop.wait(), asyncio.sleep(LOOK_SECONDS))
         for running in self._running.values():
             running.stop.set()
@@ -100,15 +97,15 @@ class Intake:
         running.poller.cut_short(LAST_POLL_SECONDS)
 
     async def _watch_over(self, running: _Running) -> None:
-        """Run a poller, and run it again should a bug end it: one source's end is not the others'."""
+        """Run a poller, and run it again should a bug end it."""
         while True:
             try:
                 await running.poller.run(running.stop)
-            except Exception:
-                _log.exception("poller.crashed", source_id=public_id("src", running.poller.source.id))
+            except Exception as error:  # noqa: BLE001 -- the loop's one; a bug in one source is not the others' end
+                _log.error("poller.crashed", source_id=public_id("src", running.poller.source.id), exc_info=error)
             if running.stop.is_set():
                 return
-            await first_of(running.stop.wait(), self._sleep(RESTART_SECONDS))
+            await first_of(running.stop.wait(), asyncio.sleep(RESTART_SECONDS))
 
 
 def _is_outdated(running: _Running, wanted: Source | None) -> bool:

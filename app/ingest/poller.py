@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import structlog
 
 from app.domain.configuration import Source
-from app.domain.errors import SourceError, StoreError
+from app.domain.errors import StoreError
 from app.domain.ids import public_id
 from app.domain.ports import Message, PullSource, Sleep
 from app.ingest.health import Health, Note
@@ -58,9 +58,9 @@ class Poller:
         self.source = source
         self._around = around
         self._own_room = Room(max_messages=SOURCE_MESSAGES, max_bytes=SOURCE_BYTES)
+        self._health = Health(source.id, note=around.note, sleep=around.sleep)
         self._pull: HidingSource | None = None
         self._polling: asyncio.Timeout | None = None
-        self._held = 0
         self._log = _log.bind(source_id=public_id("src", source.id))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -69,12 +69,11 @@ class Poller:
         It is not broken off, because a broken poll strands messages until their visibility ends, and handing them
         back would count as one more receive toward the dead-letter queue. Who has less time cancels.
         """
-        health = Health(self.source.id, note=self._around.note, stop=stop, sleep=self._around.sleep)
         try:
             async with asyncio.TaskGroup() as noting:
-                writing = noting.create_task(health.run())
+                writing = noting.create_task(self._health.run(stop))
                 async with asyncio.TaskGroup() as handling:
-                    await self._poll(stop, handling, health)
+                    await self._poll(stop, handling)
                 writing.cancel()
         finally:
             await self._close()
@@ -84,28 +83,28 @@ class Poller:
         if self._polling is not None:
             self._polling.reschedule(asyncio.get_running_loop().time() + within_seconds)
 
-    async def _poll(self, stop: asyncio.Event, handling: asyncio.TaskGroup, health: Health) -> None:
+    async def _poll(self, stop: asyncio.Event, handling: asyncio.TaskGroup) -> None:
         failures = 0
         while await self._has_room(stop):
-            try:
-                pull, messages = await self._receive()
-            except Exception as error:
+            messages = await self._health.attempt("receive", self._receive())
+            if messages is None:
                 failures += 1
-                await self._back_off(error, failures, stop, health)
+                await self._back_off(failures, stop)
                 continue
             failures = 0
-            health.well("receive")
-            if messages:
-                handling.create_task(self._handle(pull, messages, health))
+            if messages and self._pull is not None:
+                handling.create_task(self._handle(self._pull, messages))
 
     async def _has_room(self, stop: asyncio.Event) -> bool:
         """Wait until there is room for what a poll may bring; False once stopped."""
-        for room in (self._own_room, self._around.room):
-            while not room.is_free and not stop.is_set():
-                await first_of(room.free(), stop.wait())
-        return not stop.is_set()
+        while not stop.is_set():
+            crowded = next((room for room in (self._own_room, self._around.room) if not room.is_free), None)
+            if crowded is None:
+                return True
+            await first_of(crowded.free(), stop.wait())
+        return False
 
-    async def _receive(self) -> tuple[HidingSource, Sequence[Message]]:
+    async def _receive(self) -> Sequence[Message]:
         if self._pull is None:
             self._pull = self._around.open_source(self.source)
         began = asyncio.get_running_loop().time()
@@ -114,39 +113,32 @@ class Poller:
             async with asyncio.timeout(None) as self._polling:
                 messages = await self._pull.receive()
         except TimeoutError:
-            # cut_short: the source was changed or deleted.
+            # Only cut_short sets a limit.
             self._log.debug("poll.cut_short")
         finally:
             self._polling = None
         if not messages and asyncio.get_running_loop().time() - began < EMPTY_PAUSE_SECONDS:
             await self._around.sleep(EMPTY_PAUSE_SECONDS)
-        return self._pull, messages
+        return messages
 
-    async def _back_off(self, error: Exception, failures: int, stop: asyncio.Event, health: Health) -> None:
-        if isinstance(error, SourceError):
-            health.trouble("receive", str(error))
-        else:
-            self._log.error("poll.failed", exc_info=error)
-            health.trouble("receive", f"{type(error).__name__}: {error}")
-        if not self._held:
+    async def _back_off(self, failures: int, stop: asyncio.Event) -> None:
+        if self._own_room.is_empty:
             # Opened anew for the next try: credentials and names are then looked up afresh.
             await self._close()
         longest = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 16), LONGEST_BACKOFF_SECONDS)
-        await first_of(stop.wait(), self._pause(longest * random.uniform(0.5, 1)))  # noqa: S311 -- jitter, no secret
+        await first_of(self._pause(longest * random.uniform(0.5, 1)), stop.wait())  # noqa: S311 -- jitter, no secret
 
-    async def _handle(self, pull: HidingSource, messages: Sequence[Message], health: Health) -> None:
+    async def _handle(self, pull: HidingSource, messages: Sequence[Message]) -> None:
         """See received messages through: hidden until they are recorded and acknowledged, or left to come again."""
-        self._held += len(messages)
         MESSAGES_HELD.inc(len(messages))
         try:
             with self._own_room.hold(messages):
                 async with asyncio.TaskGroup() as hiding:
-                    keeping = hiding.create_task(self._keep_hidden(pull, messages, health))
+                    keeping = hiding.create_task(self._keep_hidden(pull, messages))
                     if await self._is_recorded(messages):
-                        await self._acknowledge(pull, messages, health)
+                        await self._acknowledge(pull, messages)
                     keeping.cancel()
         finally:
-            self._held -= len(messages)
             MESSAGES_HELD.dec(len(messages))
 
     async def _is_recorded(self, messages: Sequence[Message]) -> bool:
@@ -155,47 +147,29 @@ class Poller:
                 await self._around.record(self.source, messages)
         except StoreError as error:
             self._log.error("message.unrecorded", messages=len(messages), error=str(error))
-        except Exception:
-            self._log.exception("message.unrecorded", messages=len(messages))
-        else:
-            return True
-        return False
+            return False
+        return True
 
-    async def _acknowledge(self, pull: HidingSource, messages: Sequence[Message], health: Health) -> None:
+    async def _acknowledge(self, pull: HidingSource, messages: Sequence[Message]) -> None:
         left = messages
         for pause in (*ACK_PAUSES_SECONDS, None):
-            try:
-                left = await pull.ack(left)
-                health.well("acknowledge")
-            except SourceError as error:
-                health.trouble("acknowledge", str(error))
-            except Exception:
-                self._log.exception("ack.failed")
+            refused = await self._health.attempt("acknowledge", pull.ack(left))
+            left = left if refused is None else refused
             if not left:
                 return
             if pause is not None:
                 await self._pause(pause)
         self._log.warning("message.unacknowledged", messages=len(left), advice="They come again, as duplicates.")
 
-    async def _keep_hidden(self, pull: HidingSource, messages: Sequence[Message], health: Health) -> None:
+    async def _keep_hidden(self, pull: HidingSource, messages: Sequence[Message]) -> None:
         while True:
             await self._pause(pull.visibility_seconds / 3)
-            try:
-                await pull.extend(messages)
-                health.well("extend")
-            except SourceError as error:
-                health.trouble("extend", str(error))
-            except Exception:
-                self._log.exception("extend.failed")
+            await self._health.attempt("extend", pull.extend(messages))
 
     async def _pause(self, seconds: float) -> None:
         await self._around.sleep(seconds)
 
     async def _close(self) -> None:
         pull, self._pull = self._pull, None
-        if pull is None:
-            return
-        try:
+        if pull is not None:
             await pull.aclose()
-        except Exception:
-            self._log.exception("close.failed")

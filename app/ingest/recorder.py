@@ -1,4 +1,4 @@
-"""Group commit: messages that arrive while one transaction runs make up the next. What a refusal leads to: bisection."""
+"""Group commit: messages that arrive while one transaction runs make up the next. On refusals: bisection.py."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from app.domain.configuration import Source
-from app.domain.errors import StoreRefused, StoreUnavailable
+from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
 from app.domain.ids import TenantId
 from app.domain.ports import Decoded, EventStore, Heard, Message, Recorded, Refusal, Sleep, Wake
 from app.ingest.bisection import record_good
@@ -82,7 +82,12 @@ class Recorder:
                     await first_of(self._arrived.wait(), stop.wait())
                     continue
                 batch = self._take()
-                await self._record(batch)
+                try:
+                    await self._record([each for handed in batch for each in handed.heard], batch)
+                except Exception as error:  # noqa: BLE001 -- the loop's one; what it had in hand is left unacknowledged
+                    _log.error("event.unrecorded", exc_info=error)
+                    for handed in batch:
+                        _resolve(handed, StoreUnavailable(f"Not recorded: {error}"))
         finally:
             self._has_ended = True
             for handed in (*batch, *self._waiting):
@@ -103,9 +108,8 @@ class Recorder:
     def _decoded(self, body: bytes, tenant_id: TenantId) -> Decoded:
         try:
             return self._decode(body, tenant_id=tenant_id)
-        except Exception as error:
-            # A bug. Left in the queue the message would come again for ever; in the quarantine it is seen and kept.
-            _log.exception("message.undecodable")
+        except Exception as error:  # noqa: BLE001 -- a bug: in the queue the message would come again for ever
+            _log.error("message.undecodable", exc_info=error)
             return Decoded(refusals=(Refusal(reason=f"Decoding failed: {type(error).__name__}.", raw=body),))
 
     def _take(self) -> list[_Handed]:
@@ -121,21 +125,16 @@ class Recorder:
                 taken.append(handed)
         return taken
 
-    async def _record(self, batch: Sequence[_Handed]) -> None:
-        heard = [each for handed in batch for each in handed.heard]
+    async def _record(self, heard: Sequence[Heard], batch: Sequence[_Handed]) -> None:
         if not heard:
             return
         started = time.monotonic()
-        try:
-            recorded, hopeless = await record_good(self._record_patiently, heard)
-        except Exception as error:
-            _log.exception("event.unrecorded", messages=len(heard))
-            for handed in batch:
-                _resolve(handed, error)
-            return
+        recorded, hopeless = await record_good(self._record_patiently, heard)
         refused = {id(each): error for each, error in hopeless}
         for handed in batch:
-            _resolve(handed, next((refused[id(each)] for each in handed.heard if id(each) in refused), None))
+            error = next((refused[id(each)] for each in handed.heard if id(each) in refused), None)
+            # Each waiter gets an exception of its own, or their tracebacks grow into one another.
+            _resolve(handed, StoreRefused(str(error)) if error else None)
         self._tell(recorded, messages=len(heard), refused=len(hopeless), seconds=time.monotonic() - started)
 
     async def _record_patiently(self, batch: Sequence[Heard]) -> Recorded:
@@ -159,10 +158,7 @@ class Recorder:
         EVENTS.labels("recorded").inc(recorded.events)
         EVENTS.labels("duplicate").inc(recorded.duplicates)
         EVENTS.labels("quarantined").inc(recorded.quarantined)
-        try:
-            self._wake(recorded.lanes)
-        except Exception:
-            _log.exception("lanes.unwoken")
+        self._wake(recorded.lanes)
         _log.info(
             "event.recorded",
             messages=messages,
@@ -176,12 +172,10 @@ class Recorder:
         )
 
 
-def _resolve(handed: _Handed, error: Exception | None) -> None:
+def _resolve(handed: _Handed, error: StoreError | None) -> None:
     if handed.done.done():
         return
     if error is None:
         handed.done.set_result(None)
     else:
-        # One exception may end several waits; each waiter gets its own, or their tracebacks grow into one another.
-        known = isinstance(error, StoreRefused | StoreUnavailable)
-        handed.done.set_exception(type(error)(str(error)) if known else StoreUnavailable(f"Not recorded: {error}"))
+        handed.done.set_exception(error)

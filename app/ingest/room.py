@@ -25,6 +25,11 @@ class Room:
         """Tell whether another poll may start."""
         return self._free.is_set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is held."""
+        return self._messages == 0
+
     async def free(self) -> None:
         """Wait until another poll may start."""
         await self._free.wait()

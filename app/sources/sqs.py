@@ -34,6 +34,7 @@ CALL_SECONDS: Final = 15.0
 # What a long poll may take beyond its own wait.
 POLL_MARGIN_SECONDS: Final = 15.0
 CLOSE_SECONDS: Final = 2.0
+CLOSED: Final = "The source is closed."
 
 _LONGEST_ERROR: Final = 1000
 _METADATA_NETWORKS: Final = tuple(
@@ -214,10 +215,11 @@ class SqsSource:
         self._is_closed = True
         self._clients = None
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._connections.aclose()
-        except TimeoutError:
-            _log.debug("source.unclosed", queue_url=self._config.queue_url)
+            with _translated():
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._connections.aclose()
+        except (SourceError, TimeoutError) as error:
+            _log.debug("source.unclosed", queue_url=self._config.queue_url, error=str(error))
 
     async def _connected(self) -> "tuple[SQSClient, SQSClient]":
         """Give the client for long polls and the one for everything else.
@@ -236,6 +238,8 @@ class SqsSource:
             read_seconds = self._config.wait_seconds + POLL_MARGIN_SECONDS
             polling = await stack.enter_async_context(self._client(session, connections=1, read_seconds=read_seconds))
             control = await stack.enter_async_context(self._client(session, connections=10, read_seconds=CALL_SECONDS))
+            if self._is_closed:
+                raise SourceError(CLOSED)
             self._connections = stack.pop_all()
         return polling, control
 
@@ -262,7 +266,7 @@ class SqsSource:
 
     async def _call(self, call: Callable[[], Awaitable[_T]], *, within: float) -> _T:
         if self._is_closed:
-            raise SourceError("The source is closed.")
+            raise SourceError(CLOSED)
         try:
             with _translated():
                 async with asyncio.timeout(within):
