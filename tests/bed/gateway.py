@@ -1,0 +1,115 @@
+"""`bucketpost serve` as a child process: started, asked, killed and started again by tests.
+
+It runs the code of this repository in a directory of its own, with none of the developer's own settings.
+"""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import aiohttp
+
+from tests.bed.api_client import ApiClient
+from tests.bed.aws import ENVIRONMENT
+from tests.bed.ports import HOST, free_port
+from tests.bed.process import BedError, ChildProcess, Ended, clean_environment, until
+
+KEY_FILE = "bucketpost.key"
+LOOPBACK = "127.0.0.0/8,::1/128"
+PROBE_TIMEOUT = aiohttp.ClientTimeout(total=1)
+
+
+class Gateway:
+    """One gateway, the same over kills and starts: its port, directory, database and key do not change.
+
+    `env` goes on top of the environment; `only` is `serve --only`; `key` is for a replica whose database
+    another one has made, otherwise it comes from the file of the first start, or a new one is made.
+    """
+
+    def __init__(  # noqa: PLR0913 - what can differ between two gateways
+        self,
+        directory: Path,
+        *,
+        database_url: str | None = None,
+        only: str | None = None,
+        env: Mapping[str, str] | None = None,
+        key: str | None = None,
+        port: int | None = None,
+        name: str = "gateway",
+    ) -> None:
+        self.directory = directory
+        self.name = name
+        self.port = port or free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self.api = ApiClient(f"{self.url}/v1", self.key)
+        self._key = key
+        self._commands = 0
+        self._env = clean_environment(
+            **ENVIRONMENT,
+            **({} if database_url is None else {"BUCKETPOST_DATABASE_URL": database_url}),
+            **{"BUCKETPOST_DELIVERY__ALLOW_CIDRS": LOOPBACK, **(env or {})},
+        )
+        arguments = ["serve", "--host", HOST, "--port", str(self.port), *(["--only", only] if only else [])]
+        self.process = self._program(arguments, name)
+
+    def start(self) -> None:
+        """Start it and return at once; see `ready`."""
+        self.process.start()
+
+    async def ready(self, *, within: float = 15) -> None:
+        """Wait until `/readyz` is 200; a BedError with its output when it ends instead."""
+        async with aiohttp.ClientSession(timeout=PROBE_TIMEOUT) as session:
+            await until(
+                lambda: _is_ready(session, self.url), within=within, what=self.name, process=self.process
+            )
+
+    async def kill(self) -> None:
+        """End it as kill -9 does."""
+        await self.process.kill()
+
+    async def terminate(self, *, within: float = 30) -> Ended:
+        """Send SIGTERM and wait for its end."""
+        return await self.process.stop(signal.SIGTERM, within=within)
+
+    async def close(self) -> None:
+        """Kill it if it still runs, and close the client."""
+        await self.api.aclose()
+        await self.process.kill()
+
+    async def key(self) -> str:
+        """Give an operator's key: the one given, else the one of the first start, else one made now."""
+        if self._key is None:
+            file = self.directory / KEY_FILE
+            made = file.read_text().strip() if file.exists() else None
+            self._key = made or (await self.run("keys", "create", "--name", "test")).splitlines()[-1].strip()
+        return self._key
+
+    async def run(self, *arguments: str, within: float = 30) -> str:
+        """Run a short command with the same directory and settings, and give its standard output.
+
+        A status other than 0 is a BedError with the output.
+        """
+        self._commands += 1
+        command = self._program(arguments, f"{self.name}.command-{self._commands}")
+        command.start()
+        status = await command.end(within=within)
+        if status != 0:
+            raise BedError(f"bucketpost {' '.join(arguments)} ended with status {status}\n{command.tail()}")
+        return command.stdout()
+
+    def _program(self, arguments: Sequence[str], output_name: str) -> ChildProcess:
+        return ChildProcess(
+            [sys.executable, "-m", "app", *arguments],
+            output=self.directory / output_name,
+            cwd=self.directory,
+            env=self._env,
+        )
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/readyz") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
