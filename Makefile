@@ -47,7 +47,7 @@ openapi: $(STAMP)  ## Write openapi.json anew
 	@$(BIN)/bucketpost openapi > openapi.json.new && mv openapi.json.new openapi.json
 
 bench: $(STAMP)  ## Measure, and print ratios against a baseline taken in the same run
-	@$(BIN)/python bench/end_to_end.py $(ARGS)
+	@$(BIN)/python -m bench.end_to_end $(ARGS)
 
 lock: $(STAMP)  ## Renew the locks: names, versions and hashes, no registry's address
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --upgrade \

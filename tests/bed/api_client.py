@@ -54,13 +54,9 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
     ) -> ApiAnswer:
         """Send one request and give whatever comes back; bytes are sent as they are, all else as JSON."""
-        session = self._session = self._session or aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=30)
-        )
+        session = self._session = self._session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
         sent = {"Authorization": f"Bearer {await self._own_key()}", **(headers or {})}
-        sending: dict[str, Any] = (
-            {"data": body} if body is None or isinstance(body, bytes) else {"json": body}
-        )
+        sending: dict[str, Any] = {"data": body} if body is None or isinstance(body, bytes) else {"json": body}
         async with session.request(method, self.url + path, params=query, headers=sent, **sending) as answer:
             is_json = "json" in answer.content_type
             content = await answer.json(content_type=None) if is_json else await answer.text()

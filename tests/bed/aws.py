@@ -77,9 +77,7 @@ class Aws:
         session.set_credentials("testing", "testing")
         self.sqs, self.sns, self.s3 = [
             await self._clients.enter_async_context(
-                session.create_client(
-                    name, region_name=REGION, endpoint_url=self.endpoint_url, config=settings
-                )
+                session.create_client(name, region_name=REGION, endpoint_url=self.endpoint_url, config=settings)
             )
             for name in ("sqs", "sns", "s3")
         ]
@@ -147,9 +145,7 @@ class Aws:
         bodies: list[str] = []
         while len(bodies) < count:
             if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"{len(bodies)} of {count} messages in {within} s: {json.dumps(bodies)[:2000]}"
-                )
+                raise TimeoutError(f"{len(bodies)} of {count} messages in {within} s: {json.dumps(bodies)[:2000]}")
             answer = await self.sqs.receive_message(
                 QueueUrl=queue_url, MaxNumberOfMessages=min(10, count - len(bodies)), WaitTimeSeconds=1
             )

@@ -60,9 +60,15 @@ class Gateway:
     async def ready(self, *, within: float = 15) -> None:
         """Wait until `/readyz` is 200; a BedError with its output when it ends instead."""
         async with aiohttp.ClientSession(timeout=PROBE_TIMEOUT) as session:
-            await until(
-                lambda: _is_ready(session, self.url), within=within, what=self.name, process=self.process
-            )
+            await until(lambda: _is_ready(session, self.url), within=within, what=self.name, process=self.process)
+
+    async def status_of(self, path: str) -> int | None:
+        """GET a path without a key and give the status; None when nobody answers."""
+        try:
+            async with aiohttp.ClientSession(timeout=PROBE_TIMEOUT) as session, session.get(self.url + path) as answer:
+                return answer.status
+        except (aiohttp.ClientError, TimeoutError):
+            return None
 
     async def kill(self) -> None:
         """End it as kill -9 does."""

@@ -20,9 +20,7 @@ class Journal(Generic[Entry]):
         for event in self._waiting:
             event.set()
 
-    async def wait_for(
-        self, wanted: int | Callable[[Sequence[Entry]], bool], *, within: float = 10
-    ) -> Sequence[Entry]:
+    async def wait_for(self, wanted: int | Callable[[Sequence[Entry]], bool], *, within: float = 10) -> Sequence[Entry]:
         """Wait until there are that many entries or the condition holds, and give all there are.
 
         TimeoutError past the time, with the last entries in its message.

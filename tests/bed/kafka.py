@@ -39,9 +39,7 @@ class Kafka:
     ) -> str:
         """Make a topic, with a name of its own if none is given; it is there for everybody on return."""
         name = name or f"bucketpost-test-{uuid.uuid4().hex[:12]}"
-        topic = NewTopic(
-            name, num_partitions=partitions, replication_factor=1, topic_configs=dict(config or {})
-        )
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=dict(config or {}))
         async with self._admin() as admin:
             answer = await admin.create_topics([topic])
             _raise_errors(answer.topic_errors)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 from tests.bed.process import ChildProcess, until
 

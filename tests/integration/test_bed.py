@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 from standardwebhooks.webhooks import Webhook
@@ -41,9 +41,7 @@ async def test_a_database_can_be_made_and_dropped(postgres: Databases) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_postgres_keeps_its_url_and_data_over_a_restart(
-    own_postgres: EmbeddedPostgres, mode: StopMode
-) -> None:
+async def test_postgres_keeps_its_url_and_data_over_a_restart(own_postgres: EmbeddedPostgres, mode: StopMode) -> None:
     """What was committed is there after a restart, under the same URL; while it is down nobody connects."""
     url = await own_postgres.databases.create()
     await _execute(url, "CREATE TABLE seen AS SELECT 7 AS number")
@@ -204,9 +202,7 @@ def _key(text: str) -> str:
 
 
 async def _produce(kafka: Kafka, topic: str, *values: bytes) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers, acks="all", enable_idempotence=True
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all", enable_idempotence=True)
     await producer.start()
     try:
         for value in values:

@@ -1,0 +1,57 @@
+"""The command `bucketpost`: puts the commands together, and turns our errors into a sentence and an exit status.
+
+0 after success, 2 for wrong settings or usage, 1 otherwise.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import app
+from app.cli import demo, keys, migrate, openapi, serve
+from app.domain.errors import GatewayError, SettingsError
+
+cli = typer.Typer(
+    name="bucketpost",
+    help="A notification gateway for object-store events: S3 events in, webhooks and Kafka topics out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+cli.command("serve")(serve.serve)
+cli.command("migrate")(migrate.migrate)
+cli.command("openapi")(openapi.openapi)
+cli.command("demo")(demo.demo)
+cli.add_typer(keys.cli, name="keys")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature
+    if wanted:
+        typer.echo(f"bucketpost {app.__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line of this process."""
+    try:
+        cli()
+    except SettingsError as error:
+        typer.echo(f"bucketpost: {error}", err=True)
+        sys.exit(2)
+    except GatewayError as error:
+        typer.echo(f"bucketpost: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,89 @@
+"""What the process says of itself: the log's set-up and the metrics' names. Who logs what stands where it happens."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY: Final = CollectorRegistry()
+
+EVENTS: Final = Counter(
+    "bucketpost_events", "Events heard, by what became of them.", ["result"], registry=REGISTRY
+)  # recorded, duplicate, quarantined
+ATTEMPTS: Final = Counter(
+    "bucketpost_attempts",
+    "Attempts to deliver, by kind of endpoint and outcome.",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
+ATTEMPT_SECONDS: Final = Histogram(
+    "bucketpost_attempt_seconds",
+    "How long attempts took.",
+    ["kind"],
+    registry=REGISTRY,
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60),
+)
+IN_FLIGHT: Final = Gauge("bucketpost_attempts_in_flight", "Attempts under way.", registry=REGISTRY)
+LANES_HELD: Final = Gauge("bucketpost_lanes_held", "Lanes this replica holds a lease on.", registry=REGISTRY)
+MESSAGES_HELD: Final = Gauge(
+    "bucketpost_messages_held", "Messages received and not yet acknowledged.", registry=REGISTRY
+)
+
+
+def metrics_page() -> bytes:
+    """Write every metric in Prometheus' text format."""
+    return generate_latest(REGISTRY)
+
+
+def configure_logging(
+    *, form: Literal["auto", "json", "text"] = "auto", level: Literal["debug", "info", "warning", "error"] = "info"
+) -> None:
+    """Send every log line, also those of libraries, to stderr: JSON unless a terminal reads it."""
+    is_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _cut_long_values,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=True)
+        if is_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("aiokafka", "botocore", "aiobotocore", "uvicorn", "alembic", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+_LONGEST_VALUE: Final = 2048
+
+
+def _cut_long_values(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep a line short whatever a receiver or a key says; escaping control characters is the renderer's work."""
+    for name, value in fields.items():
+        if isinstance(value, str) and len(value) > _LONGEST_VALUE:
+            fields[name] = value[:_LONGEST_VALUE] + "…"
+    return fields
