@@ -1,0 +1,230 @@
+"""Deliveries as people ask for them: what the outbox still owes and what the history says is over, as one list.
+
+Owing one again is in retry.py. A delivery that ends moves from one table to the other and keeps its place in the order,
+so each list is one statement over both: it is seen once, wherever it is at that moment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    Text,
+    case,
+    cast,
+    literal,
+    null,
+    select,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.ids import ID_BYTES, DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
+from app.domain.verdict import DeadReason, DeliveryStatus
+from app.store.columns import Instant
+from app.store.schema import attempt, delivery
+
+# A delivery's key begins as its event's id does: see app.domain.identity.
+_SHARED_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A delivery and how it stands. `due_at` is None when it is over, `ended_at` while it is owed."""
+
+    key: DeliveryKey
+    event_id: EventId
+    subscription_id: SubscriptionId
+    endpoint_id: EndpointId
+    status: DeliveryStatus
+    reason: DeadReason | None
+    due_at: datetime | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try, as the history tells it; `response` is the beginning of the answer."""
+
+    number: int
+    started_at: datetime
+    latency_ms: int | None
+    status_code: int | None
+    error: str | None
+    response: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries a list shows; None takes all."""
+
+    status: DeliveryStatus | None = None
+    endpoint_id: EndpointId | None = None
+    subscription_id: SubscriptionId | None = None
+    event_id: EventId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPlace:
+    """Where a list of deliveries goes on: after this one."""
+
+    created_at: datetime
+    key: DeliveryKey
+
+
+async def list_deliveries(
+    connection: AsyncConnection, tenant_id: TenantId, *, wanted: DeliveryFilter, after: DeliveryPlace | None, limit: int
+) -> Sequence[Delivery]:
+    """Read deliveries, those made last first."""
+    rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
+    return [_delivery(row) for row in rows]
+
+
+async def deliveries_of_event(
+    connection: AsyncConnection, tenant_id: TenantId, event_id: EventId
+) -> Sequence[Delivery]:
+    """Read every delivery of one event, those made last first."""
+    statement = list_statement(tenant_id, wanted=DeliveryFilter(event_id=event_id), after=None, limit=None)
+    return [_delivery(row) for row in await connection.execute(statement)]
+
+
+async def get_delivery(
+    connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey
+) -> tuple[Delivery, Sequence[Attempt]] | None:
+    """Read one delivery and its attempts, all as they stood at one moment."""
+    rows = list(await connection.execute(detail_statement(tenant_id, key)))
+    if not rows:
+        return None
+    return _delivery(rows[0]), [_attempt(row) for row in rows if row.number is not None]
+
+
+def list_statement(
+    tenant_id: TenantId, *, wanted: DeliveryFilter, after: DeliveryPlace | None, limit: int | None
+) -> Select[Any]:
+    """Build what the lists run; a test looks at its plan.
+
+    Each table is read along its own index on (tenant_id, created_at, delivery_key) and no further than the limit; the
+    few deliveries of one event are found by their key instead, and sorted.
+    """
+    stops_early = None if wanted.event_id is not None else limit
+    halves = []
+    if wanted.status in (None, "pending"):
+        halves.append(_half(_owed(), delivery, tenant_id, wanted=wanted, after=after, limit=stops_early))
+    if wanted.status != "pending":
+        over = _over() if wanted.status is None else _over().where(attempt.c.ended == wanted.status)
+        halves.append(_half(over, attempt, tenant_id, wanted=wanted, after=after, limit=stops_early))
+    both = union_all(*(select(half.subquery()) for half in halves)).subquery("both")
+    return select(both).order_by(both.c.created_at.desc(), both.c.delivery_key.desc()).limit(limit)
+
+
+def detail_statement(tenant_id: TenantId, key: DeliveryKey) -> Select[Any]:
+    """Build what get_delivery runs: a row an attempt, or one without; a test looks at its plan."""
+    either = union_all(
+        _owed().where(delivery.c.tenant_id == tenant_id, delivery.c.delivery_key == key),
+        _over().where(attempt.c.tenant_id == tenant_id, attempt.c.delivery_key == key),
+    ).subquery("either")
+    # What is owed is not over, whatever the history says.
+    is_over = case((either.c.due_at.is_(None), 1), else_=0)
+    state = select(either).order_by(is_over, either.c.ended_at.desc()).limit(1).subquery("state")
+    tried = (
+        select(attempt)
+        .where(attempt.c.tenant_id == tenant_id, attempt.c.delivery_key == key, attempt.c.number >= 1)
+        .subquery("tried")
+    )
+    return (
+        select(state, *(tried.c[name] for name in Attempt.__slots__))
+        .select_from(state.outerjoin(tried, tried.c.delivery_key == state.c.delivery_key))
+        .order_by(tried.c.number, tried.c.started_at)
+    )
+
+
+def _owed() -> Select[Any]:
+    return select(
+        *_who(delivery),
+        literal("pending", Text).label("status"),
+        cast(null(), Text).label("reason"),
+        delivery.c.due_at,
+        cast(null(), Instant).label("ended_at"),
+    )
+
+
+def _over() -> Select[Any]:
+    return select(
+        *_who(attempt),
+        attempt.c.ended.label("status"),
+        attempt.c.reason,
+        cast(null(), Instant).label("due_at"),
+        attempt.c.ended_at,
+    ).where(attempt.c.ended.is_not(None))
+
+
+def _who(table: Table) -> tuple[ColumnElement[Any], ...]:
+    return (
+        table.c.delivery_key,
+        table.c.event_id,
+        table.c.subscription_id,
+        table.c.endpoint_id,
+        table.c.created_at,
+    )
+
+
+def _half(
+    columns: Select[Any],
+    table: Table,
+    tenant_id: TenantId,
+    *,
+    wanted: DeliveryFilter,
+    after: DeliveryPlace | None,
+    limit: int | None,
+) -> Select[Any]:
+    chosen = columns.where(table.c.tenant_id == tenant_id, *_conditions(table, wanted))
+    if after is not None:
+        chosen = chosen.where(tuple_(table.c.created_at, table.c.delivery_key) < (after.created_at, after.key))
+    if limit is None:
+        return chosen
+    return chosen.order_by(table.c.created_at.desc(), table.c.delivery_key.desc()).limit(limit)
+
+
+def _conditions(table: Table, wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.endpoint_id is not None:
+        conditions.append(table.c.endpoint_id == wanted.endpoint_id)
+    if wanted.subscription_id is not None:
+        conditions.append(table.c.subscription_id == wanted.subscription_id)
+    if wanted.event_id is not None:
+        shared, free = wanted.event_id[:_SHARED_BYTES], ID_BYTES - _SHARED_BYTES
+        conditions.append(table.c.delivery_key.between(shared + b"\x00" * free, shared + b"\xff" * free))
+        conditions.append(table.c.event_id == wanted.event_id)
+    return conditions
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(
+        key=DeliveryKey(row.delivery_key),
+        event_id=EventId(row.event_id),
+        subscription_id=SubscriptionId(row.subscription_id),
+        endpoint_id=EndpointId(row.endpoint_id),
+        status=row.status,
+        reason=row.reason,
+        due_at=row.due_at,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        number=row.number,
+        started_at=row.started_at,
+        latency_ms=row.latency_ms,
+        status_code=row.status_code,
+        error=row.error,
+        response=row.response,
+    )

@@ -1,0 +1,117 @@
+"""Events as people ask for them: lists, one by its id, the bytes of its record. Writing them down is not here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, LargeBinary, Row, Select, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.change import canonical_name
+from app.domain.event import Event, StoredEvent
+from app.domain.ids import EventId, SourceId, TenantId
+from app.store.schema import event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events a list shows; None and empty take all.
+
+    `type` is S3's name with or without `s3:`; `key_prefix` are bytes of the decoded key; `since` and `until` bound the
+    event's own time, the first included, the second not.
+    """
+
+    bucket: str | None = None
+    key_prefix: bytes = b""
+    type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPlace:
+    """Where a list of events goes on: after this one."""
+
+    recorded_at: datetime
+    id: EventId
+
+
+async def list_events(
+    connection: AsyncConnection, tenant_id: TenantId, *, wanted: EventFilter, after: EventPlace | None, limit: int
+) -> Sequence[StoredEvent]:
+    """Read events, those written down last first."""
+    rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
+    return [_stored(row) for row in rows]
+
+
+async def get_event(connection: AsyncConnection, tenant_id: TenantId, event_id: EventId) -> StoredEvent | None:
+    """Read one event; its day is not asked for, so every day's partition is looked into."""
+    found = await connection.execute(_by_id(select(event), tenant_id, event_id))
+    row = found.first()
+    return None if row is None else _stored(row)
+
+
+async def get_record(connection: AsyncConnection, tenant_id: TenantId, event_id: EventId) -> bytes | None:
+    """Read the bytes of an event's record as they were received."""
+    found = await connection.execute(_by_id(select(event.c.record), tenant_id, event_id))
+    record: bytes | None = found.scalar_one_or_none()
+    return record
+
+
+def list_statement(tenant_id: TenantId, *, wanted: EventFilter, after: EventPlace | None, limit: int) -> Select[Any]:
+    """Build what list_events runs; a test looks at its plan."""
+    chosen = select(event).where(event.c.tenant_id == tenant_id, *_conditions(wanted))
+    if after is not None:
+        chosen = chosen.where(tuple_(event.c.recorded_at, event.c.id) < (after.recorded_at, after.id))
+    return chosen.order_by(event.c.recorded_at.desc(), event.c.id.desc()).limit(limit)
+
+
+def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.bucket is not None:
+        conditions.append(event.c.bucket == wanted.bucket)
+    if wanted.key_prefix:
+        # Bytes against bytes: no wildcard and no collation has a say.
+        start = func.substr(event.c.key, 1, len(wanted.key_prefix), type_=LargeBinary)
+        conditions.append(start == wanted.key_prefix)
+    if wanted.type is not None:
+        conditions.append(event.c.type == f"s3:{canonical_name(wanted.type)}")
+    if wanted.since is not None:
+        conditions.append(event.c.time >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(event.c.time < wanted.until)
+    return conditions
+
+
+def _by_id(columns: Select[Any], tenant_id: TenantId, event_id: EventId) -> Select[Any]:
+    # The same event may stand under its own day and, told again after that day was dropped, under the sentinel.
+    return columns.where(event.c.tenant_id == tenant_id, event.c.id == event_id).order_by(event.c.recorded_at).limit(1)
+
+
+def _stored(row: Row[Any]) -> StoredEvent:
+    return StoredEvent(
+        event=Event(
+            id=EventId(row.id),
+            day=row.event_day,
+            type=row.type,
+            change=row.change,
+            bucket=row.bucket,
+            key=row.key,
+            received_key=row.received_key,
+            version_id=row.version_id,
+            size=row.size,
+            etag=row.etag,
+            sequencer=row.sequencer,
+            time=row.time,
+            region=row.region,
+            actor=row.actor,
+            source_ip=row.source_ip,
+            request_id=row.request_id,
+            host_id=row.host_id,
+            extra=row.extra,
+            record=row.record,
+        ),
+        source_id=None if row.source_id is None else SourceId(row.source_id),
+        recorded_at=row.recorded_at,
+    )

@@ -1,0 +1,123 @@
+"""Retry: a person asks that a delivery be tried now. What is still owed becomes due, what was given up is owed anew.
+
+The relay may be settling the same delivery. Both lock the lane first, so one of the two comes after the other; only a
+success reported under a lost lease takes no lane, and then finds the delivery in the outbox or nowhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Row, case, delete, exists, insert, select, union_all, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId, TenantId
+from app.store.columns import now
+from app.store.schema import attempt, dead_letter, delivery, endpoint, lane, subscription
+
+RetryAnswer = Literal["owed", "unknown", "ended", "unsubscribed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """What came of it: `owed` and due in a lane, which is awake; `ended`, or its subscription or endpoint is gone."""
+
+    answer: RetryAnswer
+    lane_id: LaneId | None = None
+
+
+async def retry(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> Retry:
+    """Make a delivery due now; asked twice at once it is owed once."""
+    place = await _find(connection, tenant_id, key)
+    if place is None:
+        is_known = await connection.execute(
+            select(exists().where(attempt.c.tenant_id == tenant_id, attempt.c.delivery_key == key))
+        )
+        return Retry(answer="ended" if is_known.scalar_one() else "unknown")
+    if not await _is_subscribed(connection, EndpointId(place.endpoint_id), SubscriptionId(place.subscription_id)):
+        return Retry(answer="unsubscribed")
+    await _wake(connection, LaneId(place.lane_id))
+    if not (await _owe_anew(connection, tenant_id, key) or await _hasten(connection, tenant_id, key)):
+        return Retry(answer="ended")
+    return Retry(answer="owed", lane_id=LaneId(place.lane_id))
+
+
+async def _find(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> Row[Any] | None:
+    found = await connection.execute(
+        union_all(
+            *(
+                select(table.c.lane_id, table.c.endpoint_id, table.c.subscription_id).where(
+                    table.c.delivery_key == key, table.c.tenant_id == tenant_id
+                )
+                for table in (delivery, dead_letter)
+            )
+        )
+    )
+    return found.first()
+
+
+async def _is_subscribed(connection: AsyncConnection, endpoint_id: EndpointId, subscription_id: SubscriptionId) -> bool:
+    # Shared locks: a deletion then comes before this or after it, and its sweep sees what is owed anew.
+    live = await connection.execute(
+        select(subscription.c.id)
+        .join(endpoint, endpoint.c.id == subscription.c.endpoint_id)
+        .where(
+            subscription.c.id == subscription_id,
+            subscription.c.deleted_at.is_(None),
+            endpoint.c.id == endpoint_id,
+            endpoint.c.deleted_at.is_(None),
+        )
+        .with_for_update(read=True)
+    )
+    return live.first() is not None
+
+
+async def _wake(connection: AsyncConnection, lane_id: LaneId) -> None:
+    # Also one that is awake: the lock is what matters.
+    await connection.execute(
+        update(lane)
+        .where(lane.c.id == lane_id)
+        .values(wake_at=case((lane.c.wake_at < now(), lane.c.wake_at), else_=now()))
+    )
+
+
+async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> bool:
+    """Move it from the dead letters to the outbox with a fresh schedule, and let the history forget that it ended."""
+    raised = await connection.execute(
+        delete(dead_letter)
+        .where(dead_letter.c.delivery_key == key, dead_letter.c.tenant_id == tenant_id)
+        .returning(*(dead_letter.c[name] for name in _KEPT))
+    )
+    row = raised.first()
+    if row is None:
+        return False
+    await connection.execute(insert(delivery).values(**dict(row._mapping), failures=0, due_at=now()))
+    await connection.execute(
+        update(attempt)
+        .where(attempt.c.tenant_id == tenant_id, attempt.c.delivery_key == key, attempt.c.ended.is_not(None))
+        .values(ended=None, reason=None, ended_at=None)
+    )
+    return True
+
+
+async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> bool:
+    """Make what is owed due now; what has been due for longer keeps its turn."""
+    found = await connection.execute(
+        update(delivery)
+        .where(delivery.c.delivery_key == key, delivery.c.tenant_id == tenant_id)
+        .values(due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()))
+    )
+    return found.rowcount > 0
+
+
+_KEPT = (
+    "tenant_id",
+    "lane_id",
+    "delivery_key",
+    "endpoint_id",
+    "subscription_id",
+    "event_day",
+    "event_id",
+    "object_hash",
+    "tries",
+    "created_at",
+)
