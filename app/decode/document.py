@@ -137,7 +137,8 @@ class _Walk:
         try:
             value, end = self._scan(self._text, at)
         except json.JSONDecodeError as error:
-            raise Undecodable(f"is not valid JSON: {error.msg} at character {error.pos}") from error
+            message = error.msg.removesuffix(" at")
+            raise Undecodable(f"is not valid JSON: {message} at character {error.pos}") from error
         except ValueError:  # the interpreter's limit on the digits of a number
             value, end = self._skip_value(at)
             return value, end, "holds a number with too many digits"
