@@ -1,20 +1,18 @@
-"""How an event and an instant are shown to people and programs: the shapes of the public face, as plain values."""
+"""How an event and an instant read from outside: the one form that the REST API and every receiver see.
+
+How the fields become bytes (JSON, headers) is the callers' business.
+"""
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
+from app.domain.configuration import JSON
 from app.domain.event import StoredEvent
 from app.domain.ids import public_id
 
 
-def instant_text(moment: datetime) -> str:
-    """Write an aware datetime in UTC with milliseconds: `2026-11-24T10:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def event_fields(stored: StoredEvent) -> dict[str, Any]:
-    """Give an event's fields in JSON's terms; absent is None, never made up."""
+def event_fields(stored: StoredEvent) -> dict[str, JSON]:
+    """Give an event as REST shows it, in that order; what S3 did not say is None. `extra` is parsed."""
     event = stored.event
     return {
         "id": public_id("evt", event.id),
@@ -37,3 +35,8 @@ def event_fields(stored: StoredEvent) -> dict[str, Any]:
         "source_id": None if stored.source_id is None else public_id("src", stored.source_id),
         "recorded_at": instant_text(stored.recorded_at),
     }
+
+
+def instant_text(instant: datetime) -> str:
+    """Write an aware instant as `2026-11-24T10:00:00.000Z`: UTC, milliseconds, cut off and not rounded."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
