@@ -325,7 +325,8 @@ def _translated() -> Iterator[None]:
     except TimeoutError:
         raise
     except _library_errors() as error:
-        told = getattr(error, "response", {}).get("Error", {})
+        # Only ClientError has an answer of AWS; botocore's network errors have a `response` that is None.
+        told = (getattr(error, "response", None) or {}).get("Error", {})
         code, message = told.get("Code", type(error).__name__), told.get("Message", str(error))
         raise SourceError(_sentence(code, message)) from error
 
