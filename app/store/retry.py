@@ -87,10 +87,10 @@ async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: Deliv
         .where(dead_letter.c.delivery_key == key, dead_letter.c.tenant_id == tenant_id)
         .returning(*(dead_letter.c[name] for name in _KEPT))
     )
-    row = raised.first()
+    row = raised.mappings().first()
     if row is None:
         return False
-    await connection.execute(insert(delivery).values(**dict(row._mapping), failures=0, due_at=now()))
+    await connection.execute(insert(delivery).values(**row, failures=0, due_at=now()))
     await connection.execute(
         update(attempt)
         .where(attempt.c.tenant_id == tenant_id, attempt.c.delivery_key == key, attempt.c.ended.is_not(None))
