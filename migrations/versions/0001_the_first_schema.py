@@ -105,6 +105,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("delivery_key", "lane_id", name="uq_delivery_delivery_key_lane_id"),
     )
     op.create_index("ix_delivery_lane_id_due_at_id", "delivery", ["lane_id", "due_at", "id"])
+    op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
     op.create_index(
         "ix_delivery_tenant_id_created_at_delivery_key", "delivery", ["tenant_id", "created_at", "delivery_key"]
     )
