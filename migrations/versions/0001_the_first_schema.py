@@ -242,7 +242,8 @@ def _seed() -> None:
 
 def _tune_postgresql() -> None:
     # Events whose own day has no partition: long ago, far ahead, or forged. Pruned by arrival.
-    op.execute("CREATE TABLE event_other PARTITION OF event FOR VALUES FROM ('0001-01-01') TO ('0001-01-02')")
+    # From the least value, since asyncpg writes Python's first day as -infinity.
+    op.execute("CREATE TABLE event_other PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('0001-01-02')")
     # Every lease rewrites a lane's row: room on the page keeps that a HOT update, and vacuum comes soon.
     op.execute(
         "ALTER TABLE lane SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500)"
