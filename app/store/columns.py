@@ -1,9 +1,24 @@
-"""Column types and SQL expressions that differ between PostgreSQL and SQLite: instants, the clock, far away in time."""
+"""Column types and SQL expressions that differ between PostgreSQL and SQLite: instants, the clock, sets of values."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, DateTime, Dialect, FunctionElement, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    FunctionElement,
+    ScalarSelect,
+    TypeDecorator,
+    all_,
+    any_,
+    literal,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -31,7 +46,7 @@ class Instant(TypeDecorator[datetime]):
         """Give the driver what it stores."""
         if value is None or dialect.name != "sqlite":
             return value
-        return (value - EPOCH) // _MICROSECOND
+        return microseconds(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Read back what the driver gives; always in UTC."""
@@ -41,6 +56,30 @@ class Instant(TypeDecorator[datetime]):
             return EPOCH + timedelta(microseconds=value)
         moment: datetime = value
         return moment.astimezone(UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """Give what SQLite keeps of an aware datetime, for statements that bypass the column types."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def storable_text(text: str, *, limit: int) -> str:
+    """Make a text for people fit for both databases: no NUL, no lone surrogate, not longer than the limit."""
+    return text[:limit].replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def one_of(connection: AsyncConnection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """Compare a column with any number of values; one array on PostgreSQL, so that one statement serves them all."""
+    if connection.dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(column.type)))
+    return column.in_(values)
+
+
+def none_of(connection: AsyncConnection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """Exclude any number of values; the counterpart of one_of."""
+    if connection.dialect.name == "postgresql":
+        return column != all_(literal(list(values), ARRAY(column.type)))
+    return column.not_in(values)
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 -- an SQL function, named like one
@@ -53,6 +92,11 @@ class now(FunctionElement[datetime]):  # noqa: N801 -- an SQL function, named li
     def __init__(self, seconds: ColumnElement[float] | float | None = None) -> None:
         """Take the shift in seconds."""
         super().__init__(*(() if seconds is None else (seconds,)))
+
+
+def this_moment() -> ScalarSelect[datetime]:
+    """Read the clock once a statement: PostgreSQL compares an index with that, but never with a moving clock."""
+    return select(now()).scalar_subquery()
 
 
 @compiles(now, "postgresql")

@@ -1,36 +1,35 @@
 """The connection to the database: one engine, read and write transactions, errors translated. No statement of ours."""
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 from sqlalchemy import event
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    SQLAlchemyError,
-    StatementError,
-)
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.domain.errors import SettingsError, StoreRefused, StoreUnavailable
+from app.domain.errors import SettingsError, StoreError, StoreRefused, StoreUnavailable
 
 Dialect = Literal["postgresql", "sqlite"]
+T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 5.0
 # Bounds how late a commit can come after its statement began; a lease must be longer than twice this and 2 s.
 COMMAND_SECONDS: Final = 4.0
 POOL_WAIT_SECONDS: Final = 10.0
 SQLITE_BUSY_SECONDS: Final = 5.0
+WRITES_IN_ALL: Final = 5
+
+# Classes of SQLSTATE that find fault with the data itself: cardinality, data exception, integrity, program limits.
+_ABOUT_THE_DATA: Final = frozenset({"21", "22", "23", "54"})
+# The database asks to run the transaction again: serialization, deadlock, a plan that went stale.
+_ASKS_AGAIN: Final = frozenset({"40001", "40P01", "0A000"})
 
 
 class Database:
@@ -77,9 +76,40 @@ class Database:
                 async with connection.begin():
                     yield connection
 
+    async def write_again(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run work in a write transaction of its own; a deadlock or the like runs it again, a few times.
+
+        Raises StoreUnavailable, StoreRefused.
+        """
+        for _ in range(WRITES_IN_ALL - 1):
+            try:
+                async with self.write() as connection:
+                    return await work(connection)
+            except StoreError as error:
+                if sqlstate(error) not in _ASKS_AGAIN:
+                    raise
+        async with self.write() as connection:
+            return await work(connection)
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Find PostgreSQL's code for what went wrong, in an error of ours or of a driver; None where there is none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, asyncpg.PostgresError):
+            code: str | None = cause.sqlstate
+            return code
+        cause = cause.__cause__ or getattr(cause, "orig", None)
+    return None
+
+
+def is_partition_missing(error: BaseException) -> bool:
+    """Tell whether a row found no partition of its table."""
+    return sqlstate(error) == "23514" and "no partition of relation" in str(error)
 
 
 class _translated:  # noqa: N801 -- reads as a block
@@ -89,18 +119,33 @@ class _translated:  # noqa: N801 -- reads as a block
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (DataError, IntegrityError)):
+        if error is None or isinstance(error, StoreError):
+            return
+        if _finds_fault_with_the_data(error):
             raise StoreRefused(_sentence(error)) from error
-        if isinstance(error, (OperationalError, InterfaceError, InternalError)):
+        if isinstance(error, _DRIVERS_ERRORS):
+            # Also what the server says of itself: shutting down, out of space, too many connections, read only.
             raise StoreUnavailable(_sentence(error)) from error
-        if isinstance(error, DBAPIError):
-            # asyncpg's own base class: a statement the server turned down, or a connection that broke under it.
-            broken = error.connection_invalidated or isinstance(error.orig, (OSError, TimeoutError))
-            raise (StoreUnavailable if broken else StoreRefused)(_sentence(error)) from error
-        if isinstance(error, StatementError) and isinstance(error.orig, (UnicodeError, OverflowError, ValueError)):
-            raise StoreRefused(_sentence(error)) from error
-        if isinstance(error, (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)):
-            raise StoreUnavailable(_sentence(error)) from error
+
+
+_DRIVERS_ERRORS: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _finds_fault_with_the_data(error: BaseException) -> bool:
+    # A text that is no Unicode or a number of more than 64 bits: the drivers say so before anything is sent.
+    if isinstance(error, (UnicodeError, OverflowError)):
+        return True
+    if not isinstance(error, StatementError):
+        return False
+    code = sqlstate(error)
+    if code is not None:
+        return code[:2] in _ABOUT_THE_DATA
+    if not isinstance(error, DBAPIError):
+        return isinstance(error.orig, ValueError)
+    driver = error.orig.__cause__ if error.orig is not None else None
+    return isinstance(error, (DataError, IntegrityError)) or (
+        isinstance(driver, asyncpg.InterfaceError) and isinstance(driver, ValueError)
+    )
 
 
 def _sentence(error: BaseException) -> str:

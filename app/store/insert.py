@@ -1,0 +1,167 @@
+"""Write events down once, and what each new one owes. The hottest statements of the gateway: they bypass Core.
+
+Measured: one statement with arrays costs half of what Core's many-rows insert costs in all, a third of it in Python.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.event import Event
+from app.domain.identity import delivery_key, object_hash
+from app.domain.ids import EndpointId, EventId, LaneId, SourceId, SubscriptionId, TenantId
+from app.store.columns import microseconds
+from app.store.schema import event as event_table
+
+# SQLite binds at most 32,766 values to a statement.
+_ASKED_AT_ONCE: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event to be written down, and the day it is filed under."""
+
+    tenant_id: TenantId
+    source_id: SourceId
+    event: Event
+    day: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owing:
+    """A delivery to be owed: what an event owes to an endpoint through a subscription."""
+
+    new: NewEvent
+    lane_id: LaneId
+    endpoint_id: EndpointId
+    subscription_id: SubscriptionId
+
+
+async def insert_events(connection: AsyncConnection, events: Iterable[NewEvent]) -> frozenset[EventId]:
+    """Insert what is not there yet and tell which those are; no id may come twice.
+
+    Sorted, so that batches that hold the same events wait for one another instead of deadlocking.
+    """
+    in_order = sorted(events, key=lambda each: (each.tenant_id, each.event.id))
+    if not in_order:
+        return frozenset()
+    if connection.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*map(_event_row, in_order), strict=True))
+        inserted = await connection.exec_driver_sql(_INSERT_EVENTS_POSTGRESQL, columns)
+        return frozenset(EventId(row[0]) for row in inserted)
+    there = await _already_there(connection, in_order)
+    fresh = [each for each in in_order if (each.event.id, each.day) not in there]
+    if fresh:
+        await connection.exec_driver_sql(_INSERT_EVENTS_SQLITE, [_for_sqlite(_event_row(each)) for each in fresh])
+    return frozenset(each.event.id for each in fresh)
+
+
+async def insert_deliveries(connection: AsyncConnection, owing: Sequence[Owing]) -> int:
+    """Insert deliveries in the order given, due now; gives how many were not owed already."""
+    if not owing:
+        return 0
+    rows = [_delivery_row(each) for each in owing]
+    if connection.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        return (await connection.exec_driver_sql(_INSERT_DELIVERIES_POSTGRESQL, columns)).rowcount
+    inserted = await connection.exec_driver_sql(_INSERT_DELIVERIES_SQLITE, [_for_sqlite(row) for row in rows])
+    return inserted.rowcount
+
+
+async def _already_there(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[tuple[EventId, date]]:
+    # SQLite has one writer, who holds the lock already: what is not there now cannot come in between.
+    there: set[tuple[EventId, date]] = set()
+    for start in range(0, len(events), _ASKED_AT_ONCE):
+        slice_ = events[start : start + _ASKED_AT_ONCE]
+        found = await connection.execute(
+            select(event_table.c.id, event_table.c.event_day).where(
+                event_table.c.tenant_id.in_({each.tenant_id for each in slice_}),
+                event_table.c.id.in_([each.event.id for each in slice_]),
+            )
+        )
+        there.update((EventId(row.id), row.event_day) for row in found)
+    return frozenset(there)
+
+
+def _event_row(new: NewEvent) -> tuple[Any, ...]:
+    event = new.event
+    return (
+        new.tenant_id,
+        event.id,
+        new.day,
+        new.source_id,
+        event.type,
+        event.change,
+        event.bucket,
+        event.key,
+        event.received_key,
+        event.version_id,
+        event.size,
+        event.etag,
+        event.sequencer,
+        event.time,
+        event.region,
+        event.actor,
+        event.source_ip,
+        event.request_id,
+        event.host_id,
+        event.extra,
+        event.record,
+    )
+
+
+def _delivery_row(owing: Owing) -> tuple[Any, ...]:
+    new = owing.new
+    return (
+        new.tenant_id,
+        owing.lane_id,
+        delivery_key(new.event.id, owing.subscription_id),
+        owing.endpoint_id,
+        owing.subscription_id,
+        new.day,
+        new.event.id,
+        object_hash(new.event.bucket, new.event.key),
+    )
+
+
+def _for_sqlite(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        microseconds(value) if isinstance(value, datetime) else value.isoformat() if isinstance(value, date) else value
+        for value in row
+    )
+
+
+_INSERT_EVENTS_POSTGRESQL: Final = """
+INSERT INTO event (tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id, size, etag,
+    sequencer, time, region, actor, source_ip, request_id, host_id, extra, record, recorded_at)
+SELECT new.*, (SELECT clock_timestamp())
+FROM unnest($1::bigint[], $2::bytea[], $3::date[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::bytea[],
+    $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::timestamptz[], $15::text[], $16::text[],
+    $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[]) AS new
+ON CONFLICT DO NOTHING
+RETURNING id
+"""
+_INSERT_EVENTS_SQLITE: Final = """
+INSERT INTO event (tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id, size, etag,
+    sequencer, time, region, actor, source_ip, request_id, host_id, extra, record, recorded_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucketpost_now())
+"""
+# A delivery may be owed already when its event is filed under two days, which a day made late can bring about.
+_INSERT_DELIVERIES_POSTGRESQL: Final = """
+INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
+    tries, failures, due_at, created_at)
+SELECT new.*, 0, 0, (SELECT clock_timestamp()), (SELECT clock_timestamp())
+FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::date[], $7::bytea[], $8::bigint[])
+    AS new
+ON CONFLICT DO NOTHING
+"""
+_INSERT_DELIVERIES_SQLITE: Final = """
+INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
+    tries, failures, due_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, bucketpost_now(), bucketpost_now())
+ON CONFLICT DO NOTHING
+"""

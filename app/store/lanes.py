@@ -1,0 +1,154 @@
+"""Lanes: who holds them, until when, and whether they look as if something is due. What they owe is in owed.py.
+
+A lane is held while it names its owner and the fence of that claim: a claim that ran out but that nobody took since is
+still good. Whoever locks several lanes does it in the order of their ids.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import CTE, ColumnElement, and_, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import LaneSurvey, Lease
+from app.domain.ids import EndpointId, LaneId, ReplicaId
+from app.store import replicas
+from app.store.columns import FAR, now, one_of
+from app.store.owed import next_due
+from app.store.schema import lane
+
+
+async def survey(connection: AsyncConnection, replica: ReplicaId, *, lease_seconds: float) -> LaneSurvey:
+    """Count what waits, what is active and who lives; changes nothing."""
+    is_leased, is_awake = lane.c.lease_until > now(), lane.c.wake_at <= now()
+    is_mine = and_(lane.c.owner == replica, is_leased, is_awake)
+    counts = (
+        await connection.execute(
+            select(
+                func.count().filter(_is_waiting()).label("waiting"),
+                func.count().filter(or_(is_leased, is_awake)).label("active"),
+                func.count().filter(is_mine).label("mine"),
+                replicas.count_live(lease_seconds).label("replicas"),
+            ).select_from(lane)
+        )
+    ).one()
+    awake = (await connection.execute(select(lane.c.id).where(is_mine))).scalars() if counts.mine else ()
+    return LaneSurvey(
+        waiting=counts.waiting,
+        awake=frozenset(LaneId(each) for each in awake),
+        active=counts.active,
+        replicas=counts.replicas,
+    )
+
+
+async def lease(
+    connection: AsyncConnection, replica: ReplicaId, *, limit: int, lease_seconds: float
+) -> Sequence[Lease]:
+    """Claim waiting lanes, longest unserved first; those another replica is just looking at are passed over."""
+    found = await connection.execute(
+        select(lane.c.id)
+        .where(_is_waiting())
+        .order_by(lane.c.last_served, lane.c.id)
+        .limit(limit)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+    in_order = list(found.scalars())
+    if not in_order:
+        return ()
+    taken = await connection.execute(
+        update(lane)
+        .where(one_of(connection, lane.c.id, in_order))
+        .values(owner=replica, fence=lane.c.fence + 1, lease_until=now(lease_seconds), last_served=now())
+        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence)
+    )
+    claimed = {
+        row.id: Lease(lane_id=LaneId(row.id), endpoint_id=EndpointId(row.endpoint_id), fence=row.fence) for row in taken
+    }
+    return [claimed[each] for each in in_order]
+
+
+async def renew(
+    connection: AsyncConnection, replica: ReplicaId, leases: Collection[Lease], *, lease_seconds: float
+) -> frozenset[tuple[LaneId, int]]:
+    """Prolong claims and lock their lanes for the rest of the transaction; gives lane and fence of those still held."""
+    mine = _locked(connection, leases, lane.c.owner == replica)
+    renewed = await connection.execute(
+        update(lane)
+        .where(lane.c.id == mine.c.id)
+        .values(lease_until=now(lease_seconds))
+        .returning(lane.c.id, lane.c.fence)
+    )
+    # A lane leased anew by this replica is prolonged too; the older claim is lost all the same.
+    held = {(LaneId(row.id), int(row.fence)) for row in renewed}
+    return frozenset(held & {(each.lane_id, each.fence) for each in leases})
+
+
+async def release(connection: AsyncConnection, replica: ReplicaId, leases: Collection[Lease]) -> None:
+    """Give up claims that are still held."""
+    held = await renew(connection, replica, leases, lease_seconds=0.0)
+    await connection.execute(
+        update(lane)
+        .where(one_of(connection, lane.c.id, sorted(lane_id for lane_id, _ in held)))
+        .values(owner=None, lease_until=now())
+    )
+
+
+async def release_all(connection: AsyncConnection, replica: ReplicaId) -> None:
+    """Give up every claim of a replica."""
+    found = await connection.execute(
+        select(lane.c.id).where(lane.c.owner == replica).order_by(lane.c.id).with_for_update(key_share=True)
+    )
+    await connection.execute(
+        update(lane).where(one_of(connection, lane.c.id, list(found.scalars()))).values(owner=None, lease_until=now())
+    )
+
+
+async def lie_down(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
+    """First half of resting: nothing wakes the lane but a hint. False when the claim is lost.
+
+    To be committed before the second half looks: a delivery that commits later then finds a lane asleep, and wakes it.
+    """
+    asleep = await connection.execute(update(lane).where(*_held(replica, claim)).values(wake_at=FAR))
+    return asleep.rowcount == 1
+
+
+async def set_alarm(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
+    """Second half of resting: wake when the next delivery is due. False when one is due already."""
+    following = await next_due(connection, claim)
+    if following is None:
+        return True
+    await connection.execute(
+        update(lane).where(*_held(replica, claim), lane.c.wake_at > following.due_at).values(wake_at=following.due_at)
+    )
+    return not following.is_due
+
+
+async def wake(connection: AsyncConnection, lanes: Collection[LaneId]) -> int:
+    """Wake lanes that sleep. One that is locked is at work or about to look: it needs no waking, and nobody waits."""
+    asleep = await connection.execute(
+        select(lane.c.id)
+        .where(one_of(connection, lane.c.id, sorted(lanes)), lane.c.wake_at > now())
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+    ids = list(asleep.scalars())
+    if ids:
+        await connection.execute(update(lane).where(one_of(connection, lane.c.id, ids)).values(wake_at=now()))
+    return len(ids)
+
+
+def _is_waiting() -> ColumnElement[bool]:
+    return and_(lane.c.lease_until <= now(), lane.c.wake_at <= now())
+
+
+def _held(replica: ReplicaId, claim: Lease) -> tuple[ColumnElement[bool], ...]:
+    return lane.c.id == claim.lane_id, lane.c.owner == replica, lane.c.fence == claim.fence
+
+
+def _locked(connection: AsyncConnection, leases: Collection[Lease], condition: ColumnElement[bool]) -> CTE:
+    return (
+        select(lane.c.id)
+        .where(one_of(connection, lane.c.id, sorted({each.lane_id for each in leases})), condition)
+        .order_by(lane.c.id)
+        .with_for_update(key_share=True)
+        .cte("locked")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )

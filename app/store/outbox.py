@@ -1,0 +1,111 @@
+"""The outbox as the relay sees it: each call a short transaction, or two; no statement is written here."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.errors import StoreError
+from app.domain.ids import LaneId, ReplicaId
+from app.store import lanes, owed, replicas, settle
+from app.store.database import Database, is_partition_missing
+from app.store.partitions import make_days
+from app.store.sweep import Sweep
+
+# How often all replicas together sweep at most; each one asks every second.
+SWEEP_PAUSE_SECONDS: Final = 0.5
+T = TypeVar("T")
+
+
+class SqlOutbox:
+    """The port Outbox over one database, for one replica."""
+
+    def __init__(
+        self,
+        database: Database,
+        replica: ReplicaId,
+        *,
+        lease_seconds: float,
+        sweep_pause_seconds: float = SWEEP_PAUSE_SECONDS,
+    ) -> None:
+        """Take the database, the id of this replica's life (a new one each start), and how long a lease holds."""
+        self._database = database
+        self._replica = replica
+        self._lease_seconds = lease_seconds
+        self._sweep_pause_seconds = sweep_pause_seconds
+        self._sweep = Sweep(database, replica)
+        self._noted_at = float("-inf")
+
+    async def survey(self) -> LaneSurvey:
+        """Look at the lanes; now and then note that this replica lives; see the port."""
+        asked_at = time.monotonic()
+        if asked_at - self._noted_at >= self._lease_seconds / 3:
+            async with self._database.write() as connection:
+                await replicas.note_life(connection, self._replica)
+            self._noted_at = asked_at
+        async with self._database.read() as connection:
+            return await lanes.survey(connection, self._replica, lease_seconds=self._lease_seconds)
+
+    async def lease(self, limit: int) -> Sequence[Lease]:
+        """Claim waiting lanes; see the port."""
+        async with self._database.write() as connection:
+            return await lanes.lease(connection, self._replica, limit=limit, lease_seconds=self._lease_seconds)
+
+    async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
+        """Prolong leases; see the port."""
+        if not leases:
+            return frozenset()
+        async with self._database.write() as connection:
+            held = await lanes.renew(connection, self._replica, leases, lease_seconds=self._lease_seconds)
+        return frozenset(lane_id for lane_id, _ in held)
+
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        """Read what is due; see the port."""
+        async with self._database.read() as connection:
+            return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
+        """Write down what tries gave; see the port."""
+        if not settlements:
+            return frozenset()
+        return await self._with_days(lambda: self._settle(settlements))
+
+    async def rest(self, lease: Lease) -> bool:
+        """Say that a lane looks empty; see the port. True also for a lost lease: there is nothing to look for."""
+        async with self._database.write() as connection:
+            if not await lanes.lie_down(connection, self._replica, lease):
+                return True
+        async with self._database.write() as connection:
+            return await lanes.set_alarm(connection, self._replica, lease)
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """Give lanes back at once; see the port."""
+        if not leases:
+            return
+        async with self._database.write() as connection:
+            await lanes.release(connection, self._replica, leases)
+
+    async def sweep(self) -> int:
+        """Wake what sleeps over something due and cancel what nobody wants any more; see the port."""
+        return await self._with_days(lambda: self._sweep.sweep(pause_seconds=self._sweep_pause_seconds))
+
+    async def leave(self) -> None:
+        """Say that this replica is gone, and give back what it still holds; see the port."""
+        async with self._database.write() as connection:
+            await lanes.release_all(connection, self._replica)
+            await replicas.forget(connection, self._replica)
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
+        return await self._database.write_again(
+            lambda connection: settle.settle(connection, self._replica, settlements, lease_seconds=self._lease_seconds)
+        )
+
+    async def _with_days(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await work()
+        except StoreError as error:
+            if not is_partition_missing(error):
+                raise
+        # The upkeep makes the days of the history a week ahead; should it be late, deliveries do not wait for it.
+        await self._database.write_again(make_days)
+        return await work()

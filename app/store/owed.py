@@ -1,0 +1,173 @@
+"""What a lane owes and is due, read without a lock: the lane's lease is the lock.
+
+Both statements walk the index on (lane_id, due_at, id) and stop at their limit. They are built so that no planner can
+leave that way, however large the backlog: the clock is read once, cancelled subscriptions come as an array, and each
+event is looked up by its key.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, FromClause, LargeBinary, Row, Select, all_, and_, exists, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import Lease, Owed
+from app.domain.event import Event, StoredEvent
+from app.domain.ids import DeliveryKey, EndpointId, EventId, LaneId, SourceId, SubscriptionId
+from app.store.columns import none_of, now, this_moment
+from app.store.schema import delivery, endpoint, event, subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextDue:
+    """When the next delivery of a lane is due, and whether that is now."""
+
+    due_at: datetime
+    is_due: bool
+
+
+async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+    """Read deliveries that are due, oldest due first, with their events."""
+    rows = await connection.execute(fetch_statement(connection, lease, limit=limit, leave_out=leave_out))
+    return [_owed(row) for row in rows]
+
+
+async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
+    """Find the lane's next delivery that may be handed out; None when it owes nothing."""
+    row = (
+        await connection.execute(
+            select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
+            .where(delivery.c.lane_id == lease.lane_id, _may_be_sent(connection, lease))
+            .order_by(delivery.c.due_at, delivery.c.id)
+            .limit(1)
+        )
+    ).first()
+    return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
+
+
+def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
+    """Build what fetch runs; a test looks at its plan."""
+    due = (
+        select(delivery)
+        .where(
+            delivery.c.lane_id == lease.lane_id,
+            delivery.c.due_at <= this_moment(),
+            _may_be_sent(connection, lease),
+            *((none_of(connection, delivery.c.id, leave_out),) if leave_out else ()),
+        )
+        .order_by(delivery.c.due_at, delivery.c.id)
+        .limit(limit)
+        .subquery("due")
+    )
+    its_event = and_(
+        event.c.tenant_id == due.c.tenant_id, event.c.id == due.c.event_id, event.c.event_day == due.c.event_day
+    )
+    kept: FromClause = event
+    joined: FromClause = due.outerjoin(event, its_event)
+    if connection.dialect.name == "postgresql":
+        # One row by its key for each delivery on its own: a join over all of them might read every day's events.
+        kept = select(event).where(its_event).limit(1).lateral("kept")
+        joined = due.outerjoin(kept, true())
+    its_format = select(subscription.c.format).where(subscription.c.id == due.c.subscription_id).scalar_subquery()
+    return (
+        select(
+            *(due.c[name] for name in _DELIVERY_COLUMNS),
+            its_format.label("format"),
+            *(kept.c[name] for name in _EVENT_COLUMNS),
+        )
+        .select_from(joined)
+        .order_by(due.c.due_at, due.c.id)
+    )
+
+
+_DELIVERY_COLUMNS: Final = (
+    "id",
+    "lane_id",
+    "delivery_key",
+    "endpoint_id",
+    "subscription_id",
+    "event_id",
+    "event_day",
+    "tries",
+    "failures",
+    "created_at",
+)
+_EVENT_COLUMNS: Final = (
+    "source_id",
+    "recorded_at",
+    "type",
+    "change",
+    "bucket",
+    "key",
+    "received_key",
+    "version_id",
+    "size",
+    "etag",
+    "sequencer",
+    "time",
+    "region",
+    "actor",
+    "source_ip",
+    "request_id",
+    "host_id",
+    "extra",
+    "record",
+)
+
+
+def _may_be_sent(connection: AsyncConnection, lease: Lease) -> ColumnElement[bool]:
+    # By what is being cancelled, not by what the endpoint's subscriptions are: one may have moved to another endpoint.
+    cancelled = select(subscription.c.id).where(
+        subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None)
+    )
+    is_there = exists().where(endpoint.c.id == lease.endpoint_id, endpoint.c.deleted_at.is_(None))
+    if connection.dialect.name == "postgresql":
+        array = func.array(cancelled.scalar_subquery(), type_=ARRAY(LargeBinary))
+        return and_(is_there, delivery.c.subscription_id != all_(array))
+    return and_(is_there, delivery.c.subscription_id.not_in(cancelled))
+
+
+def _owed(row: Row[Any]) -> Owed:
+    return Owed(
+        row_id=row.id,
+        lane_id=LaneId(row.lane_id),
+        key=DeliveryKey(row.delivery_key),
+        endpoint_id=EndpointId(row.endpoint_id),
+        subscription_id=SubscriptionId(row.subscription_id),
+        format=row.format,
+        tries=row.tries,
+        failures=row.failures,
+        created_at=row.created_at,
+        stored=None if row.record is None else _stored(row),
+    )
+
+
+def _stored(row: Row[Any]) -> StoredEvent:
+    return StoredEvent(
+        event=Event(
+            id=EventId(row.event_id),
+            day=row.event_day,
+            type=row.type,
+            change=row.change,
+            bucket=row.bucket,
+            key=row.key,
+            received_key=row.received_key,
+            version_id=row.version_id,
+            size=row.size,
+            etag=row.etag,
+            sequencer=row.sequencer,
+            time=row.time,
+            region=row.region,
+            actor=row.actor,
+            source_ip=row.source_ip,
+            request_id=row.request_id,
+            host_id=row.host_id,
+            extra=row.extra,
+            record=row.record,
+        ),
+        source_id=None if row.source_id is None else SourceId(row.source_id),
+        recorded_at=row.recorded_at,
+    )

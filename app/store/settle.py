@@ -1,0 +1,144 @@
+"""Settle: write down what tries gave. A few statements, however many deliveries and lanes.
+
+Every move takes its row out of the outbox or changes it under a condition, and tells which rows it found: whatever is
+settled twice, or by a replica that lost its lane, finds nothing and writes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import Settlement
+from app.domain.ids import DeliveryKey, LaneId, ReplicaId
+from app.store import history, lanes
+from app.store.columns import now, one_of
+from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
+from app.store.schema import dead_letter, delivery
+
+
+async def settle(
+    connection: AsyncConnection, replica: ReplicaId, settlements: Sequence[Settlement], *, lease_seconds: float
+) -> frozenset[LaneId]:
+    """Write settlements down and prolong their leases; gives the lanes whose lease is lost."""
+    claims = {(each.lease.lane_id, each.lease.fence): each.lease for each in settlements}
+    held = await lanes.renew(connection, replica, list(claims.values()), lease_seconds=lease_seconds)
+    fenced = [each for each in settlements if (each.lease.lane_id, each.lease.fence) in held]
+    attempts = [
+        *await _succeed(connection, [each for each in settlements if each.verdict.status == "delivered"]),
+        *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
+        *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
+    ]
+    await history.append(connection, attempts)
+    return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}
+
+
+async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:
+    """Take out what was delivered, also from the dead letters: it is true whoever says so, and however late."""
+    if not settlements:
+        return []
+    # By key, not by row: a delivery that was owed anew meanwhile has another row.
+    by_key = {each.owed.key: each for each in settlements}
+    taken = await connection.execute(
+        delete(delivery).where(one_of(connection, delivery.c.delivery_key, list(by_key))).returning(*DEBT_COLUMNS)
+    )
+    debts = [debt_of(row) for row in taken]
+    missing = by_key.keys() - {debt.key for debt in debts}
+    if missing:
+        raised = await _raise_from_the_dead(connection, missing)
+        await history.reopen(connection, raised)
+        debts += raised
+    return [_attempt(by_key[debt.key], debt, ended="delivered") for debt in debts]
+
+
+async def _raise_from_the_dead(connection: AsyncConnection, keys: Iterable[DeliveryKey]) -> list[Debt]:
+    taken = await connection.execute(
+        delete(dead_letter)
+        .where(one_of(connection, dead_letter.c.delivery_key, list(keys)))
+        .returning(*(dead_letter.c[column.name] for column in DEBT_COLUMNS))
+    )
+    return [debt_of(row) for row in taken]
+
+
+async def _postpone(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:
+    """Make failed ones due again later. The number of tries must be as it was, so that settling twice counts once."""
+    if not settlements:
+        return []
+    by_row = {each.owed.row_id: each for each in settlements}
+    found = await connection.execute(
+        select(delivery.c.id, *DEBT_COLUMNS)
+        .where(one_of(connection, delivery.c.id, list(by_row)))
+        .order_by(delivery.c.id)
+        .with_for_update()
+    )
+    rows = [row for row in found if row.tries == by_row[row.id].owed.tries]
+    if not rows:
+        return []
+    is_postgresql = connection.dialect.name == "postgresql"
+    await connection.exec_driver_sql(
+        _POSTPONE_POSTGRESQL if is_postgresql else _POSTPONE_SQLITE,
+        [_postponed(row.id, by_row[row.id]) for row in rows],
+    )
+    tried = [row for row in rows if by_row[row.id].outcome is not None]
+    return [_attempt(by_row[row.id], debt_of(row), ended=None) for row in tried]
+
+
+async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:
+    """Take out those that end without success, and keep the dead ones with their reason."""
+    if not settlements:
+        return []
+    by_row = {each.owed.row_id: each for each in settlements}
+    taken = await connection.execute(
+        delete(delivery)
+        .where(one_of(connection, delivery.c.id, list(by_row)))
+        .returning(delivery.c.id, delivery.c.lane_id, delivery.c.object_hash, *DEBT_COLUMNS)
+    )
+    rows = list(taken)
+    dead = [_dead_row(row, by_row[row.id]) for row in rows if by_row[row.id].verdict.status == "dead"]
+    if dead:
+        await _bury(connection, dead)
+    return [_attempt(by_row[row.id], debt_of(row), ended=by_row[row.id].verdict.status) for row in rows]
+
+
+async def _bury(connection: AsyncConnection, dead: Sequence[Mapping[str, Any]]) -> None:
+    choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    # One delivery dies twice only when its event was filed under two days: the first death stands.
+    await connection.execute(choose(dead_letter).values(ended_at=now()).on_conflict_do_nothing(), list(dead))
+
+
+def _postponed(row_id: int, settlement: Settlement) -> tuple[int, int, float]:
+    return row_id, int(settlement.outcome is not None), float(settlement.verdict.delay_seconds)
+
+
+def _dead_row(row: Row[*tuple[Any, ...]], settlement: Settlement) -> dict[str, Any]:
+    return {
+        **{column.name: getattr(row, column.name) for column in DEBT_COLUMNS},
+        "lane_id": row.lane_id,
+        "object_hash": row.object_hash,
+        "tries": row.tries + int(settlement.outcome is not None),
+        "reason": settlement.verdict.reason or "exhausted",
+    }
+
+
+def _attempt(settlement: Settlement, debt: Debt, *, ended: str | None) -> Attempt:
+    return Attempt(
+        debt=debt,
+        outcome=settlement.outcome,
+        started_seconds_ago=settlement.started_seconds_ago,
+        ended=ended,
+        reason=settlement.verdict.reason if ended == "dead" else None,
+    )
+
+
+_POSTPONE_POSTGRESQL: Final = """
+UPDATE delivery SET tries = tries + $2::smallint, failures = failures + $2::smallint,
+    due_at = clock_timestamp() + make_interval(secs => $3::float8)
+WHERE id = $1
+"""
+_POSTPONE_SQLITE: Final = """
+UPDATE delivery SET tries = tries + ?2, failures = failures + ?2,
+    due_at = bucketpost_now() + CAST(?3 * 1000000 AS INTEGER)
+WHERE id = ?1
+"""

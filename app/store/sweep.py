@@ -1,0 +1,141 @@
+"""The sweep: the guarantee behind every hint. Wakes lanes, cancels what was deleted, forgets dead replicas."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from sqlalchemy import ColumnElement, Delete, Select, Update, delete, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.ids import LaneId, ReplicaId, SubscriptionId
+from app.store import chores, history, lanes, replicas
+from app.store.columns import now, one_of
+from app.store.database import Database
+from app.store.history import DEBT_COLUMNS, Attempt, debt_of
+from app.store.schema import delivery, endpoint, lane, subscription
+
+CANCELLED_AT_ONCE: Final = 1_000
+# A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
+LATE_SECONDS: Final = 60.0
+_CHORE: Final = "sweep"
+_CHORE_SECONDS: Final = 5.0
+_SLICES_A_SWEEP: Final = 5
+_LOOKED_AT_A_SWEEP: Final = 50
+# Replicas silent for so long are not even of interest to people any more.
+_FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
+
+
+class Sweep:
+    """One replica's part in the sweep."""
+
+    def __init__(self, database: Database, replica: ReplicaId) -> None:
+        self._database = database
+        self._replica = replica
+
+    async def sweep(self, *, pause_seconds: float) -> int:
+        """Do it, unless another replica does or just did; gives the number of lanes woken."""
+        if not await chores.claim(
+            self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=pause_seconds
+        ):
+            return 0
+        woken = await self._wake()
+        await self._cancel()
+        async with self._database.write() as connection:
+            await replicas.forget_dead(connection, silent_seconds=_FORGOTTEN_AFTER_SECONDS)
+            await chores.finish(connection, _CHORE, self._replica)
+        return woken
+
+    async def _wake(self) -> int:
+        async with self._database.read() as connection:
+            asleep = [LaneId(each) for each in (await connection.execute(sleeping_statement())).scalars()]
+        if not asleep:
+            return 0
+        async with self._database.write() as connection:
+            return await lanes.wake(connection, asleep)
+
+    async def _cancel(self) -> None:
+        """Cancel a few slices of what deleted subscriptions and endpoints owed, and say which owe nothing any more."""
+        async with self._database.read() as connection:
+            subscriptions, their_lanes = await _deleted_subscriptions(connection), await _deleted_lanes(connection)
+        through = [
+            *((delivery.c.lane_id == each, _forget_lane(each)) for each in their_lanes),
+            *((delivery.c.subscription_id == each, _mark_emptied(each)) for each in subscriptions),
+        ]
+        slices_left = _SLICES_A_SWEEP
+        for owed_through, ending in through:
+            count = CANCELLED_AT_ONCE
+            while count == CANCELLED_AT_ONCE and slices_left:
+                count = await self._database.write_again(partial(_cancel_slice, owed_through=owed_through))
+                slices_left -= count > 0
+            if not slices_left:
+                return
+            async with self._database.write() as connection:
+                await connection.execute(ending)
+
+
+def sleeping_statement() -> Select[int]:
+    """Build the search for lanes that sleep over something due; a test looks at its plan.
+
+    One look at the index for each sleeping lane: a join over the outbox could read all of it.
+    """
+    first_due = (
+        select(delivery.c.due_at)
+        .where(delivery.c.lane_id == lane.c.id)
+        .order_by(delivery.c.due_at, delivery.c.id)
+        .limit(1)
+        .correlate(lane)
+        .scalar_subquery()
+    )
+    return select(lane.c.id).where(lane.c.wake_at > now(), first_due <= now())
+
+
+async def _deleted_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
+    found = await connection.execute(
+        select(subscription.c.id)
+        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None))
+        .order_by(subscription.c.deleted_at)
+        .limit(_LOOKED_AT_A_SWEEP)
+    )
+    return [SubscriptionId(each) for each in found.scalars()]
+
+
+async def _deleted_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
+    # A subscription that was moved away from a deleted endpoint lives on, but what it owed there goes to nobody.
+    found = await connection.execute(
+        select(lane.c.id)
+        .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
+        .where(endpoint.c.deleted_at.is_not(None))
+        .order_by(endpoint.c.deleted_at)
+        .limit(_LOOKED_AT_A_SWEEP)
+    )
+    return [LaneId(each) for each in found.scalars()]
+
+
+async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool]) -> int:
+    # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
+    found = await connection.execute(
+        select(delivery.c.id).where(owed_through).limit(CANCELLED_AT_ONCE).with_for_update(skip_locked=True)
+    )
+    ids = list(found.scalars())
+    if not ids:
+        return 0
+    taken = await connection.execute(
+        delete(delivery).where(one_of(connection, delivery.c.id, ids)).returning(*DEBT_COLUMNS)
+    )
+    await history.append(connection, [Attempt(debt=debt_of(row), outcome=None, ended="cancelled") for row in taken])
+    return len(ids)
+
+
+def _mark_emptied(subscription_id: SubscriptionId) -> Update:
+    is_owed = exists().where(delivery.c.subscription_id == subscription_id)
+    return (
+        update(subscription)
+        .where(subscription.c.id == subscription_id, subscription.c.deleted_at <= now(-LATE_SECONDS), ~is_owed)
+        .values(emptied_at=now())
+    )
+
+
+def _forget_lane(lane_id: LaneId) -> Delete:
+    is_owed = exists().where(delivery.c.lane_id == lane_id)
+    is_late = exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS))
+    return delete(lane).where(lane.c.id == lane_id, is_late, ~is_owed)

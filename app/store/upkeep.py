@@ -1,0 +1,109 @@
+"""The upkeep: days made ahead, at the start and hourly; what is past the retention dropped by one replica at a time."""
+
+import asyncio
+import secrets
+from typing import Final
+
+import structlog
+
+from app.domain.errors import StoreError
+from app.domain.ids import ID_BYTES, ReplicaId
+from app.store import chores, prune
+from app.store.database import Database, sqlstate
+from app.store.days import partitions
+from app.store.partitions import drop_day, make_days
+from app.store.record import RETENTION_DAYS
+
+PAUSE_SECONDS: Final = 3_600.0
+_CHORE: Final = "upkeep"
+_CHORE_SECONDS: Final = 300.0
+# A replica that finds nothing to do has read a few rows of the catalogue.
+_LOOK_SECONDS: Final = 600.0
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_log = structlog.get_logger()
+
+
+class Upkeep:
+    """Keeps one database in shape; every replica runs one."""
+
+    def __init__(
+        self, database: Database, *, event_days: int = RETENTION_DAYS, attempt_days: int = RETENTION_DAYS
+    ) -> None:
+        """Take the database, and how many days events and the history of attempts are kept."""
+        self._database = database
+        self._owner = ReplicaId(secrets.token_bytes(ID_BYTES))
+        self._event_days = event_days
+        self._attempt_days = attempt_days
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Do the upkeep now and then until told to stop; a database that is away is tried again."""
+        while not stop.is_set():
+            try:
+                await self.run_once()
+            except StoreError as error:
+                _log.warning("upkeep.failed", error=str(error))
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def run_once(self) -> None:
+        """Make the days that are missing, whoever else does; prune when that is due and nobody else does.
+
+        To be run before the first event is recorded. Raises StoreUnavailable.
+        """
+        await self._database.write_again(make_days)
+        if await chores.claim(
+            self._database, _CHORE, self._owner, lease_seconds=_CHORE_SECONDS, pause_seconds=PAUSE_SECONDS
+        ):
+            await self._prune()
+            async with self._database.write() as connection:
+                await chores.finish(connection, _CHORE, self._owner)
+
+    async def _prune(self) -> None:
+        await self._prune_events()
+        if self._database.dialect == "postgresql":
+            await self._drop_days()
+        else:
+            await self._prune_attempts()
+
+    async def _drop_days(self) -> None:
+        async with self._database.read() as connection:
+            events = await partitions(connection, "event")
+            attempts = await partitions(connection, "attempt")
+            event_days = await prune.expired_event_days(connection, events, self._event_days)
+            first_kept = await prune.first_attempt_day_kept(connection, self._attempt_days)
+        attempt_days = sorted(day for day in attempts if day < first_kept)
+        for parent, days in (("event", event_days), ("attempt", attempt_days)):
+            for day in days:
+                try:
+                    async with self._database.write() as connection:
+                        await drop_day(connection, parent, day)
+                except StoreError as error:
+                    if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                        raise
+                    # Somebody reads it; an hour is soon enough.
+                    _log.info("day.drop_postponed", table=parent, day=str(day))
+
+    async def _prune_events(self) -> None:
+        while True:
+            async with self._database.read() as connection:
+                old = await prune.old_events(connection, self._event_days)
+            if old:
+                async with self._database.write() as connection:
+                    await prune.delete_events(connection, old)
+            if len(old) < prune.SLICE:
+                return
+
+    async def _prune_attempts(self) -> None:
+        async with self._database.read() as connection:
+            first_kept = await prune.first_attempt_day_kept(connection, self._attempt_days)
+        while True:
+            async with self._database.read() as connection:
+                old = await prune.old_attempts(connection, first_kept)
+            if old:
+                async with self._database.write() as connection:
+                    await prune.delete_attempts(connection, old)
+            if len(old) < prune.SLICE:
+                return
