@@ -20,7 +20,6 @@ from sqlalchemy import (
     literal,
     null,
     select,
-    tuple_,
     union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import ID_BYTES, DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.verdict import DeadReason, DeliveryStatus
 from app.store.columns import Instant
+from app.store.place import Place, page_after
 from app.store.schema import attempt, dead_letter, delivery
 
 # A delivery's key begins as its event's id does: see app.domain.identity.
@@ -71,16 +71,8 @@ class DeliveryFilter:
     event_id: EventId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryPlace:
-    """Where a list of deliveries goes on: after this one."""
-
-    created_at: datetime
-    key: DeliveryKey
-
-
 async def list_deliveries(
-    connection: AsyncConnection, tenant_id: TenantId, *, wanted: DeliveryFilter, after: DeliveryPlace | None, limit: int
+    connection: AsyncConnection, tenant_id: TenantId, *, wanted: DeliveryFilter, after: Place | None, limit: int
 ) -> Sequence[Delivery]:
     """Read deliveries, those made last first."""
     rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
@@ -106,7 +98,7 @@ async def get_delivery(
 
 
 def list_statement(
-    tenant_id: TenantId, *, wanted: DeliveryFilter, after: DeliveryPlace | None, limit: int | None
+    tenant_id: TenantId, *, wanted: DeliveryFilter, after: Place | None, limit: int | None
 ) -> Select[Any]:
     """Build what the lists run; a test looks at its plan.
 
@@ -114,12 +106,12 @@ def list_statement(
     few deliveries of one event are found by their key instead, and sorted.
     """
     stops_early = None if wanted.event_id is not None else limit
-    halves = [
-        _newest(columns.where(*_conditions(table, tenant_id, wanted, after)), table, stops_early)
-        for table, columns in _places(wanted.status)
-    ]
+    halves = []
+    for table, columns in _places(wanted.status):
+        chosen = columns.where(table.c.tenant_id == tenant_id, *_conditions(table, wanted))
+        halves.append(page_after(chosen, after, at=table.c.created_at, id_=table.c.delivery_key, limit=stops_early))
     both = union_all(*(select(half.subquery()) for half in halves)).subquery("both")
-    return select(both).order_by(both.c.created_at.desc(), both.c.delivery_key.desc()).limit(limit)
+    return page_after(select(both), None, at=both.c.created_at, id_=both.c.delivery_key, limit=limit)
 
 
 def detail_statement(tenant_id: TenantId, key: DeliveryKey) -> Select[Any]:
@@ -198,18 +190,8 @@ def _who(table: Table) -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def _newest(chosen: Select[Any], table: Table, limit: int | None) -> Select[Any]:
-    if limit is None:
-        return chosen
-    return chosen.order_by(table.c.created_at.desc(), table.c.delivery_key.desc()).limit(limit)
-
-
-def _conditions(
-    table: Table, tenant_id: TenantId, wanted: DeliveryFilter, after: DeliveryPlace | None
-) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [table.c.tenant_id == tenant_id]
-    if after is not None:
-        conditions.append(tuple_(table.c.created_at, table.c.delivery_key) < (after.created_at, after.key))
+def _conditions(table: Table, wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
     if wanted.endpoint_id is not None:
         conditions.append(table.c.endpoint_id == wanted.endpoint_id)
     if wanted.subscription_id is not None:

@@ -16,15 +16,15 @@ from app.store.database import Database
 from app.store.deliveries import (
     Delivery,
     DeliveryFilter,
-    DeliveryPlace,
     deliveries_of_event,
     detail_statement,
     get_delivery,
     list_deliveries,
     list_statement,
 )
-from app.store.events import EventFilter, EventPlace, get_event, get_record, list_events
-from app.store.quarantine import QuarantinePlace, get_quarantined, list_quarantine
+from app.store.events import EventFilter, get_event, get_record, list_events
+from app.store.place import Place
+from app.store.quarantine import get_quarantined, list_quarantine
 from app.store.retry import Retry, retry
 from app.store.schema import attempt, dead_letter, delivery, endpoint, subscription
 from tests.bed import rows
@@ -52,7 +52,7 @@ async def test_events_are_listed_newest_first_and_each_once(database: Database) 
     async with database.write() as connection:
         while page := await list_events(connection, DEFAULT_TENANT, wanted=EventFilter(), after=after, limit=2):
             seen += [each.event.id for each in page]
-            after = EventPlace(recorded_at=page[-1].recorded_at, id=page[-1].event.id)
+            after = Place(at=page[-1].recorded_at, id=page[-1].event.id)
             await rows.add_event(connection, 100 + len(seen))
 
     assert seen == made[::-1]
@@ -135,7 +135,7 @@ async def test_deliveries_keep_their_place_when_they_end(database: Database) -> 
     async with database.write() as connection:
         while page := await list_deliveries(connection, DEFAULT_TENANT, wanted=DeliveryFilter(), after=after, limit=3):
             seen += [each.key for each in page]
-            after = DeliveryPlace(created_at=page[-1].created_at, key=page[-1].key)
+            after = Place(at=page[-1].created_at, id=page[-1].key)
             await rows.add_owed(connection, _owed(50 + len(seen)))
             if len(seen) == 3:
                 await rows.end(connection, all_owed[10], "delivered")
@@ -395,7 +395,7 @@ async def test_the_quarantine_is_listed_newest_first(database: Database) -> None
 
     async with database.read() as connection:
         first = await list_quarantine(connection, DEFAULT_TENANT, after=None, limit=3)
-        place = QuarantinePlace(first_seen_at=first[-1].first_seen_at, id=first[-1].id)
+        place = Place(at=first[-1].first_seen_at, id=first[-1].id)
         rest = await list_quarantine(connection, DEFAULT_TENANT, after=place, limit=50)
         found = await get_quarantined(connection, DEFAULT_TENANT, made)
         foreign = await get_quarantined(connection, STRANGER, made)
@@ -409,7 +409,7 @@ async def test_the_quarantine_is_listed_newest_first(database: Database) -> None
 @pytest.mark.parametrize("wanted", [DeliveryFilter(), DeliveryFilter(event_id=rows.event_id(1))])
 async def test_lists_of_deliveries_walk_an_index(database: Database, wanted: DeliveryFilter) -> None:
     """A list looks at its page and what the filter names, never at a whole table."""
-    after = DeliveryPlace(created_at=NOON, key=_owed(1).key)
+    after = Place(at=NOON, id=_owed(1).key)
     statements = [
         list_statement(DEFAULT_TENANT, wanted=wanted, after=after, limit=50),
         detail_statement(DEFAULT_TENANT, _owed(1).key),
