@@ -9,7 +9,9 @@ from app.store.database import Database
 from app.store.schema import chore
 
 
-async def claim(database: Database, name: str, replica: ReplicaId, *, lease_seconds: float, pause_seconds: float) -> bool:
+async def claim(
+    database: Database, name: str, replica: ReplicaId, *, lease_seconds: float, pause_seconds: float
+) -> bool:
     """Take a chore that is due and nobody has, for as long as the lease; it is due again after the pause.
 
     Looks before it writes, so that most calls cost one read.

@@ -69,7 +69,7 @@ def storable_text(text: str, *, limit: int) -> str:
 
 
 def one_of(connection: AsyncConnection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """Compare a column with any number of values: one array on PostgreSQL, so that one prepared statement serves all."""
+    """Compare a column with any number of values; one array on PostgreSQL, so that one statement serves them all."""
     if connection.dialect.name == "postgresql":
         return column == any_(literal(list(values), ARRAY(column.type)))
     return column.in_(values)

@@ -7,7 +7,7 @@ so each list is one statement over both: it is seen once, wherever it is at that
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,7 +20,6 @@ from sqlalchemy import (
     literal,
     null,
     select,
-    tuple_,
     union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,7 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import ID_BYTES, DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.verdict import DeadReason, DeliveryStatus
 from app.store.columns import Instant
-from app.store.schema import attempt, delivery
+from app.store.place import Place, page_after
+from app.store.schema import attempt, dead_letter, delivery
 
 # A delivery's key begins as its event's id does: see app.domain.identity.
 _SHARED_BYTES = 4
@@ -71,16 +71,8 @@ class DeliveryFilter:
     event_id: EventId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryPlace:
-    """Where a list of deliveries goes on: after this one."""
-
-    created_at: datetime
-    key: DeliveryKey
-
-
 async def list_deliveries(
-    connection: AsyncConnection, tenant_id: TenantId, *, wanted: DeliveryFilter, after: DeliveryPlace | None, limit: int
+    connection: AsyncConnection, tenant_id: TenantId, *, wanted: DeliveryFilter, after: Place | None, limit: int
 ) -> Sequence[Delivery]:
     """Read deliveries, those made last first."""
     rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
@@ -106,7 +98,7 @@ async def get_delivery(
 
 
 def list_statement(
-    tenant_id: TenantId, *, wanted: DeliveryFilter, after: DeliveryPlace | None, limit: int | None
+    tenant_id: TenantId, *, wanted: DeliveryFilter, after: Place | None, limit: int | None
 ) -> Select[Any]:
     """Build what the lists run; a test looks at its plan.
 
@@ -115,13 +107,11 @@ def list_statement(
     """
     stops_early = None if wanted.event_id is not None else limit
     halves = []
-    if wanted.status in (None, "pending"):
-        halves.append(_half(_owed(), delivery, tenant_id, wanted=wanted, after=after, limit=stops_early))
-    if wanted.status != "pending":
-        over = _over() if wanted.status is None else _over().where(attempt.c.ended == wanted.status)
-        halves.append(_half(over, attempt, tenant_id, wanted=wanted, after=after, limit=stops_early))
+    for table, columns in _places(wanted.status):
+        chosen = columns.where(table.c.tenant_id == tenant_id, *_conditions(table, wanted))
+        halves.append(page_after(chosen, after, at=table.c.created_at, id_=table.c.delivery_key, limit=stops_early))
     both = union_all(*(select(half.subquery()) for half in halves)).subquery("both")
-    return select(both).order_by(both.c.created_at.desc(), both.c.delivery_key.desc()).limit(limit)
+    return page_after(select(both), None, at=both.c.created_at, id_=both.c.delivery_key, limit=limit)
 
 
 def detail_statement(tenant_id: TenantId, key: DeliveryKey) -> Select[Any]:
@@ -145,6 +135,21 @@ def detail_statement(tenant_id: TenantId, key: DeliveryKey) -> Select[Any]:
     )
 
 
+def _places(status: DeliveryStatus | None) -> list[tuple[Table, Select[Any]]]:
+    match status:
+        case None:
+            return [(delivery, _owed()), (attempt, _over())]
+        case "pending":
+            return [(delivery, _owed())]
+        case "dead":
+            # The same rows are in the history, but few among many: the dead letters are nothing else.
+            return [(dead_letter, _dead())]
+        case "delivered" | "cancelled":
+            return [(attempt, _over().where(attempt.c.ended == status))]
+        case _:
+            assert_never(status)
+
+
 def _owed() -> Select[Any]:
     return select(
         *_who(delivery),
@@ -165,6 +170,16 @@ def _over() -> Select[Any]:
     ).where(attempt.c.ended.is_not(None))
 
 
+def _dead() -> Select[Any]:
+    return select(
+        *_who(dead_letter),
+        literal("dead", Text).label("status"),
+        dead_letter.c.reason,
+        cast(null(), Instant).label("due_at"),
+        dead_letter.c.ended_at,
+    )
+
+
 def _who(table: Table) -> tuple[ColumnElement[Any], ...]:
     return (
         table.c.delivery_key,
@@ -173,23 +188,6 @@ def _who(table: Table) -> tuple[ColumnElement[Any], ...]:
         table.c.endpoint_id,
         table.c.created_at,
     )
-
-
-def _half(
-    columns: Select[Any],
-    table: Table,
-    tenant_id: TenantId,
-    *,
-    wanted: DeliveryFilter,
-    after: DeliveryPlace | None,
-    limit: int | None,
-) -> Select[Any]:
-    chosen = columns.where(table.c.tenant_id == tenant_id, *_conditions(table, wanted))
-    if after is not None:
-        chosen = chosen.where(tuple_(table.c.created_at, table.c.delivery_key) < (after.created_at, after.key))
-    if limit is None:
-        return chosen
-    return chosen.order_by(table.c.created_at.desc(), table.c.delivery_key.desc()).limit(limit)
 
 
 def _conditions(table: Table, wanted: DeliveryFilter) -> list[ColumnElement[bool]]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, Row, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, LargeBinary, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.change import canonical_name
 from app.domain.event import Event, StoredEvent
 from app.domain.ids import EventId, SourceId, TenantId
+from app.store.place import Place, page_after
 from app.store.schema import event
 
 
@@ -29,16 +30,8 @@ class EventFilter:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventPlace:
-    """Where a list of events goes on: after this one."""
-
-    recorded_at: datetime
-    id: EventId
-
-
 async def list_events(
-    connection: AsyncConnection, tenant_id: TenantId, *, wanted: EventFilter, after: EventPlace | None, limit: int
+    connection: AsyncConnection, tenant_id: TenantId, *, wanted: EventFilter, after: Place | None, limit: int
 ) -> Sequence[StoredEvent]:
     """Read events, those written down last first."""
     rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
@@ -59,12 +52,10 @@ async def get_record(connection: AsyncConnection, tenant_id: TenantId, event_id:
     return record
 
 
-def list_statement(tenant_id: TenantId, *, wanted: EventFilter, after: EventPlace | None, limit: int) -> Select[Any]:
+def list_statement(tenant_id: TenantId, *, wanted: EventFilter, after: Place | None, limit: int) -> Select[Any]:
     """Build what list_events runs; a test looks at its plan."""
     chosen = select(event).where(event.c.tenant_id == tenant_id, *_conditions(wanted))
-    if after is not None:
-        chosen = chosen.where(tuple_(event.c.recorded_at, event.c.id) < (after.recorded_at, after.id))
-    return chosen.order_by(event.c.recorded_at.desc(), event.c.id.desc()).limit(limit)
+    return page_after(chosen, after, at=event.c.recorded_at, id_=event.c.id, limit=limit)
 
 
 def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:

@@ -55,7 +55,7 @@ DEBT_COLUMNS: Final = (
 )
 
 
-def debt_of(row: Row[Any]) -> Debt:
+def debt_of(row: Row[*tuple[Any, ...]]) -> Debt:
     """Read DEBT_COLUMNS of a row."""
     return Debt(
         tenant_id=TenantId(row.tenant_id),

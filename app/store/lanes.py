@@ -61,8 +61,7 @@ async def lease(
         .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence)
     )
     claimed = {
-        row.id: Lease(lane_id=LaneId(row.id), endpoint_id=EndpointId(row.endpoint_id), fence=row.fence)
-        for row in taken
+        row.id: Lease(lane_id=LaneId(row.id), endpoint_id=EndpointId(row.endpoint_id), fence=row.fence) for row in taken
     }
     return [claimed[each] for each in in_order]
 
@@ -99,9 +98,7 @@ async def release_all(connection: AsyncConnection, replica: ReplicaId) -> None:
         select(lane.c.id).where(lane.c.owner == replica).order_by(lane.c.id).with_for_update(key_share=True)
     )
     await connection.execute(
-        update(lane)
-        .where(one_of(connection, lane.c.id, list(found.scalars())))
-        .values(owner=None, lease_until=now())
+        update(lane).where(one_of(connection, lane.c.id, list(found.scalars()))).values(owner=None, lease_until=now())
     )
 
 
@@ -120,9 +117,7 @@ async def set_alarm(connection: AsyncConnection, replica: ReplicaId, claim: Leas
     if following is None:
         return True
     await connection.execute(
-        update(lane)
-        .where(*_held(replica, claim), lane.c.wake_at > following.due_at)
-        .values(wake_at=following.due_at)
+        update(lane).where(*_held(replica, claim), lane.c.wake_at > following.due_at).values(wake_at=following.due_at)
     )
     return not following.is_due
 

@@ -97,9 +97,7 @@ class SqlOutbox:
 
     async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         return await self._database.write_again(
-            lambda connection: settle.settle(
-                connection, self._replica, settlements, lease_seconds=self._lease_seconds
-            )
+            lambda connection: settle.settle(connection, self._replica, settlements, lease_seconds=self._lease_seconds)
         )
 
     async def _with_days(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -1,8 +1,8 @@
 """What a lane owes and is due, read without a lock: the lane's lease is the lock.
 
 Both statements walk the index on (lane_id, due_at, id) and stop at their limit. They are built so that no planner can
-leave that way, however large the backlog: the clock is read once, live subscriptions come as an array, and each event
-is looked up by its key.
+leave that way, however large the backlog: the clock is read once, cancelled subscriptions come as an array, and each
+event is looked up by its key.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, FromClause, LargeBinary, Row, Select, and_, any_, func, select, true
+from sqlalchemy import ColumnElement, FromClause, LargeBinary, Row, Select, all_, and_, exists, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -48,9 +48,7 @@ async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
     return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
 
 
-def fetch_statement(
-    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]
-) -> Select[Any]:
+def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
     """Build what fetch runs; a test looks at its plan."""
     due = (
         select(delivery)
@@ -121,18 +119,15 @@ _EVENT_COLUMNS: Final = (
 
 
 def _may_be_sent(connection: AsyncConnection, lease: Lease) -> ColumnElement[bool]:
-    live = (
-        select(subscription.c.id)
-        .join(endpoint, endpoint.c.id == subscription.c.endpoint_id)
-        .where(
-            subscription.c.endpoint_id == lease.endpoint_id,
-            subscription.c.deleted_at.is_(None),
-            endpoint.c.deleted_at.is_(None),
-        )
+    # By what is being cancelled, not by what the endpoint's subscriptions are: one may have moved to another endpoint.
+    cancelled = select(subscription.c.id).where(
+        subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None)
     )
+    is_there = exists().where(endpoint.c.id == lease.endpoint_id, endpoint.c.deleted_at.is_(None))
     if connection.dialect.name == "postgresql":
-        return delivery.c.subscription_id == any_(func.array(live.scalar_subquery(), type_=ARRAY(LargeBinary)))
-    return delivery.c.subscription_id.in_(live)
+        array = func.array(cancelled.scalar_subquery(), type_=ARRAY(LargeBinary))
+        return and_(is_there, delivery.c.subscription_id != all_(array))
+    return and_(is_there, delivery.c.subscription_id.not_in(cancelled))
 
 
 def _owed(row: Row[Any]) -> Owed:

@@ -18,7 +18,12 @@ class Place:
 
 
 def page_after(
-    statement: Select[Any], place: Place | None, *, at: ColumnElement[datetime], id_: ColumnElement[bytes], limit: int
+    statement: Select[Any],
+    place: Place | None,
+    *,
+    at: ColumnElement[datetime],
+    id_: ColumnElement[bytes],
+    limit: int | None,
 ) -> Select[Any]:
     """Put a statement in the order of lists, newest first, and let it begin after a place."""
     if place is not None:

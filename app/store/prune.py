@@ -1,7 +1,7 @@
 """What is past the retention goes, unless a delivery still owed or a dead letter needs it.
 
 Days are dropped whole on PostgreSQL; the sentinel day, and everything on SQLite, goes in slices by arrival. What was
-found to be past it stays so: nothing is recorded under those days, and a delivery is never owed anew without its letter.
+found to be past it stays so: nothing is recorded under those days, and only a dead letter owes a delivery anew.
 """
 
 from collections.abc import Iterable, Sequence

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import QuarantineId, SourceId, TenantId
+from app.store.place import Place, page_after
 from app.store.schema import quarantine
 
 
@@ -25,23 +26,13 @@ class Quarantined:
     last_seen_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantinePlace:
-    """Where a list of the quarantine goes on: after this one."""
-
-    first_seen_at: datetime
-    id: QuarantineId
-
-
 async def list_quarantine(
-    connection: AsyncConnection, tenant_id: TenantId, *, after: QuarantinePlace | None, limit: int
+    connection: AsyncConnection, tenant_id: TenantId, *, after: Place | None, limit: int
 ) -> Sequence[Quarantined]:
     """Read what is kept, that which came last first; coming again changes no place."""
     chosen = select(quarantine).where(quarantine.c.tenant_id == tenant_id)
-    if after is not None:
-        chosen = chosen.where(tuple_(quarantine.c.first_seen_at, quarantine.c.id) < (after.first_seen_at, after.id))
     rows = await connection.execute(
-        chosen.order_by(quarantine.c.first_seen_at.desc(), quarantine.c.id.desc()).limit(limit)
+        page_after(chosen, after, at=quarantine.c.first_seen_at, id_=quarantine.c.id, limit=limit)
     )
     return [_quarantined(row) for row in rows]
 

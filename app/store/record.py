@@ -23,10 +23,10 @@ _log = structlog.get_logger()
 class SqlEventStore:
     """The port EventStore over one database; keeps the newest configuration it saw, and the days events go under."""
 
-    def __init__(self, database: Database, *, retention_days: int = RETENTION_DAYS) -> None:
+    def __init__(self, database: Database, *, event_days: int = RETENTION_DAYS) -> None:
         """Take the database and how long events are kept, the same as the upkeep's."""
         self._database = database
-        self._days = EventDays(retention_days)
+        self._days = EventDays(event_days)
         self._rules = _Rules(Configuration(epoch=-1, endpoints={}, subscriptions={}, sources={}))
 
     async def record(self, batch: Sequence[Heard]) -> Recorded:
@@ -83,9 +83,7 @@ class SqlEventStore:
         said: dict[tuple[TenantId, EventId], NewEvent] = {}
         for each in batch:
             for event in each.decoded.events:
-                new = NewEvent(
-                    tenant_id=each.tenant_id, source_id=each.source_id, event=event, day=days[event.day]
-                )
+                new = NewEvent(tenant_id=each.tenant_id, source_id=each.source_id, event=event, day=days[event.day])
                 said.setdefault((each.tenant_id, event.id), new)
         return said
 

@@ -5,12 +5,14 @@ success reported under a lost lease takes no lane, and then finds the delivery i
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from sqlalchemy import Row, case, delete, exists, insert, select, union_all, update
+from sqlalchemy import Row, case, delete, exists, select, union_all, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId, TenantId
+from app.store import history
 from app.store.columns import now
 from app.store.schema import attempt, dead_letter, delivery, endpoint, lane, subscription
 
@@ -36,7 +38,8 @@ async def retry(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryK
     if not await _is_subscribed(connection, EndpointId(place.endpoint_id), SubscriptionId(place.subscription_id)):
         return Retry(answer="unsubscribed")
     await _wake(connection, LaneId(place.lane_id))
-    if not (await _owe_anew(connection, tenant_id, key) or await _hasten(connection, tenant_id, key)):
+    await _owe_anew(connection, tenant_id, key)
+    if not await _hasten(connection, tenant_id, key):
         return Retry(answer="ended")
     return Retry(answer="owed", lane_id=LaneId(place.lane_id))
 
@@ -80,7 +83,7 @@ async def _wake(connection: AsyncConnection, lane_id: LaneId) -> None:
     )
 
 
-async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> bool:
+async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> None:
     """Move it from the dead letters to the outbox with a fresh schedule, and let the history forget that it ended."""
     raised = await connection.execute(
         delete(dead_letter)
@@ -89,14 +92,12 @@ async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: Deliv
     )
     row = raised.first()
     if row is None:
-        return False
-    await connection.execute(insert(delivery).values(**dict(row._mapping), failures=0, due_at=now()))
-    await connection.execute(
-        update(attempt)
-        .where(attempt.c.tenant_id == tenant_id, attempt.c.delivery_key == key, attempt.c.ended.is_not(None))
-        .values(ended=None, reason=None, ended_at=None)
-    )
-    return True
+        return
+    kept = {name: getattr(row, name) for name in _KEPT}
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    # It is there already when its event was filed under two days, and the other's delivery is still owed.
+    await connection.execute(insert(delivery).values(**kept, failures=0, due_at=now()).on_conflict_do_nothing())
+    await history.reopen(connection, [history.debt_of(row)])
 
 
 async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryKey) -> bool:
@@ -109,15 +110,4 @@ async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: Deliver
     return found.rowcount > 0
 
 
-_KEPT = (
-    "tenant_id",
-    "lane_id",
-    "delivery_key",
-    "endpoint_id",
-    "subscription_id",
-    "event_day",
-    "event_id",
-    "object_hash",
-    "tries",
-    "created_at",
-)
+_KEPT: Final = (*(column.name for column in history.DEBT_COLUMNS), "lane_id", "object_hash")

@@ -200,6 +200,7 @@ delivery = Table(
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("delivery_key", "lane_id"),
     Index(None, "lane_id", "due_at", "id"),
+    Index(None, "subscription_id"),  # what a deleted subscription still owes, on whichever lanes
     Index(None, "tenant_id", "created_at", "delivery_key"),
 )
 

@@ -112,7 +112,7 @@ def _postponed(row_id: int, settlement: Settlement) -> tuple[int, int, float]:
     return row_id, int(settlement.outcome is not None), float(settlement.verdict.delay_seconds)
 
 
-def _dead_row(row: Row[Any], settlement: Settlement) -> dict[str, Any]:
+def _dead_row(row: Row[*tuple[Any, ...]], settlement: Settlement) -> dict[str, Any]:
     return {
         **{column.name: getattr(row, column.name) for column in DEBT_COLUMNS},
         "lane_id": row.lane_id,

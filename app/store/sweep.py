@@ -1,17 +1,18 @@
-"""The sweep: the guarantee behind every hint. Wakes lanes, cancels what deleted subscriptions owed, forgets the dead."""
+"""The sweep: the guarantee behind every hint. Wakes lanes, cancels what was deleted, forgets dead replicas."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Delete, Select, Update, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
+from app.domain.ids import LaneId, ReplicaId, SubscriptionId
 from app.store import chores, history, lanes, replicas
-from app.store.columns import none_of, now, one_of
+from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
-from app.store.schema import delivery, lane, subscription
+from app.store.schema import delivery, endpoint, lane, subscription
 
 CANCELLED_AT_ONCE: Final = 1_000
 # A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
@@ -25,12 +26,11 @@ _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 
 
 class Sweep:
-    """One replica's part in the sweep; remembers which deleted subscriptions owed nothing when it looked."""
+    """One replica's part in the sweep."""
 
     def __init__(self, database: Database, replica: ReplicaId) -> None:
         self._database = database
         self._replica = replica
-        self._looked_empty: set[SubscriptionId] = set()
 
     async def sweep(self, *, pause_seconds: float) -> int:
         """Do it, unless another replica does or just did; gives the number of lanes woken."""
@@ -54,32 +54,26 @@ class Sweep:
             return await lanes.wake(connection, asleep)
 
     async def _cancel(self) -> None:
+        """Cancel a few slices of what deleted subscriptions and endpoints owed, and say which owe nothing any more."""
         async with self._database.read() as connection:
-            deleted = await _deleted(connection, self._looked_empty)
-        slices = 0
-        for subscription_id, endpoint_id in deleted:
-            while slices < _SLICES_A_SWEEP:
-                slices += 1
-                if await self._cancel_slice(subscription_id, endpoint_id) < CANCELLED_AT_ONCE:
-                    break
-            else:
+            subscriptions, their_lanes = await _deleted_subscriptions(connection), await _deleted_lanes(connection)
+        through = [
+            *((delivery.c.lane_id == each, _forget_lane(each)) for each in their_lanes),
+            *((delivery.c.subscription_id == each, _mark_emptied(each)) for each in subscriptions),
+        ]
+        slices_left = _SLICES_A_SWEEP
+        for owed_through, ending in through:
+            count = CANCELLED_AT_ONCE
+            while count == CANCELLED_AT_ONCE and slices_left:
+                count = await self._database.write_again(partial(_cancel_slice, owed_through=owed_through))
+                slices_left -= count > 0
+            if not slices_left:
                 return
-            if await self._mark_emptied(subscription_id, endpoint_id):
-                self._looked_empty.discard(subscription_id)
-            else:
-                self._looked_empty.add(subscription_id)
-
-    async def _cancel_slice(self, subscription_id: SubscriptionId, endpoint_id: EndpointId) -> int:
-        return await self._database.write_again(
-            lambda connection: _cancel_slice(connection, subscription_id, endpoint_id)
-        )
-
-    async def _mark_emptied(self, subscription_id: SubscriptionId, endpoint_id: EndpointId) -> bool:
-        async with self._database.write() as connection:
-            return await _mark_emptied(connection, subscription_id, endpoint_id)
+            async with self._database.write() as connection:
+                await connection.execute(ending)
 
 
-def sleeping_statement() -> Select[tuple[int]]:
+def sleeping_statement() -> Select[int]:
     """Build the search for lanes that sleep over something due; a test looks at its plan.
 
     One look at the index for each sleeping lane: a join over the outbox could read all of it.
@@ -95,29 +89,32 @@ def sleeping_statement() -> Select[tuple[int]]:
     return select(lane.c.id).where(lane.c.wake_at > now(), first_due <= now())
 
 
-async def _deleted(
-    connection: AsyncConnection, looked_empty: set[SubscriptionId]
-) -> Sequence[tuple[SubscriptionId, EndpointId]]:
-    is_late = subscription.c.deleted_at <= now(-LATE_SECONDS)
-    worth_a_look = or_(is_late, none_of(connection, subscription.c.id, looked_empty)) if looked_empty else True
+async def _deleted_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
     found = await connection.execute(
-        select(subscription.c.id, subscription.c.endpoint_id)
-        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None), worth_a_look)
+        select(subscription.c.id)
+        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None))
         .order_by(subscription.c.deleted_at)
         .limit(_LOOKED_AT_A_SWEEP)
     )
-    return [(SubscriptionId(row.id), EndpointId(row.endpoint_id)) for row in found]
+    return [SubscriptionId(each) for each in found.scalars()]
 
 
-async def _cancel_slice(
-    connection: AsyncConnection, subscription_id: SubscriptionId, endpoint_id: EndpointId
-) -> int:
+async def _deleted_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
+    # A subscription that was moved away from a deleted endpoint lives on, but what it owed there goes to nobody.
+    found = await connection.execute(
+        select(lane.c.id)
+        .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
+        .where(endpoint.c.deleted_at.is_not(None))
+        .order_by(endpoint.c.deleted_at)
+        .limit(_LOOKED_AT_A_SWEEP)
+    )
+    return [LaneId(each) for each in found.scalars()]
+
+
+async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool]) -> int:
     # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
     found = await connection.execute(
-        select(delivery.c.id)
-        .where(await _owed_through(connection, subscription_id, endpoint_id))
-        .limit(CANCELLED_AT_ONCE)
-        .with_for_update(skip_locked=True)
+        select(delivery.c.id).where(owed_through).limit(CANCELLED_AT_ONCE).with_for_update(skip_locked=True)
     )
     ids = list(found.scalars())
     if not ids:
@@ -129,23 +126,16 @@ async def _cancel_slice(
     return len(ids)
 
 
-async def _mark_emptied(
-    connection: AsyncConnection, subscription_id: SubscriptionId, endpoint_id: EndpointId
-) -> bool:
-    is_owed = exists().where(await _owed_through(connection, subscription_id, endpoint_id))
-    marked = await connection.execute(
+def _mark_emptied(subscription_id: SubscriptionId) -> Update:
+    is_owed = exists().where(delivery.c.subscription_id == subscription_id)
+    return (
         update(subscription)
         .where(subscription.c.id == subscription_id, subscription.c.deleted_at <= now(-LATE_SECONDS), ~is_owed)
         .values(emptied_at=now())
     )
-    return marked.rowcount == 1
 
 
-async def _owed_through(
-    connection: AsyncConnection, subscription_id: SubscriptionId, endpoint_id: EndpointId
-) -> ColumnElement[bool]:
-    # Through the lanes, by which the outbox has an index.
-    found = await connection.execute(select(lane.c.id).where(lane.c.endpoint_id == endpoint_id))
-    return and_(
-        one_of(connection, delivery.c.lane_id, list(found.scalars())), delivery.c.subscription_id == subscription_id
-    )
+def _forget_lane(lane_id: LaneId) -> Delete:
+    is_owed = exists().where(delivery.c.lane_id == lane_id)
+    is_late = exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS))
+    return delete(lane).where(lane.c.id == lane_id, is_late, ~is_owed)

@@ -1,12 +1,13 @@
 """The upkeep: days made ahead, at the start and hourly; what is past the retention dropped by one replica at a time."""
 
 import asyncio
+import secrets
 from typing import Final
 
 import structlog
 
 from app.domain.errors import StoreError
-from app.domain.ids import ReplicaId
+from app.domain.ids import ID_BYTES, ReplicaId
 from app.store import chores, prune
 from app.store.database import Database, sqlstate
 from app.store.days import partitions
@@ -25,11 +26,14 @@ _log = structlog.get_logger()
 class Upkeep:
     """Keeps one database in shape; every replica runs one."""
 
-    def __init__(self, database: Database, replica: ReplicaId, *, retention_days: int = RETENTION_DAYS) -> None:
-        """Take the database, the replica's id, and how long events and the history are kept."""
+    def __init__(
+        self, database: Database, *, event_days: int = RETENTION_DAYS, attempt_days: int = RETENTION_DAYS
+    ) -> None:
+        """Take the database, and how many days events and the history of attempts are kept."""
         self._database = database
-        self._replica = replica
-        self._retention_days = retention_days
+        self._owner = ReplicaId(secrets.token_bytes(ID_BYTES))
+        self._event_days = event_days
+        self._attempt_days = attempt_days
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do the upkeep now and then until told to stop; a database that is away is tried again."""
@@ -51,11 +55,11 @@ class Upkeep:
         """
         await self._database.write_again(make_days)
         if await chores.claim(
-            self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=PAUSE_SECONDS
+            self._database, _CHORE, self._owner, lease_seconds=_CHORE_SECONDS, pause_seconds=PAUSE_SECONDS
         ):
             await self._prune()
             async with self._database.write() as connection:
-                await chores.finish(connection, _CHORE, self._replica)
+                await chores.finish(connection, _CHORE, self._owner)
 
     async def _prune(self) -> None:
         await self._prune_events()
@@ -68,8 +72,8 @@ class Upkeep:
         async with self._database.read() as connection:
             events = await partitions(connection, "event")
             attempts = await partitions(connection, "attempt")
-            event_days = await prune.expired_event_days(connection, events, self._retention_days)
-            first_kept = await prune.first_attempt_day_kept(connection, self._retention_days)
+            event_days = await prune.expired_event_days(connection, events, self._event_days)
+            first_kept = await prune.first_attempt_day_kept(connection, self._attempt_days)
         attempt_days = sorted(day for day in attempts if day < first_kept)
         for parent, days in (("event", event_days), ("attempt", attempt_days)):
             for day in days:
@@ -85,7 +89,7 @@ class Upkeep:
     async def _prune_events(self) -> None:
         while True:
             async with self._database.read() as connection:
-                old = await prune.old_events(connection, self._retention_days)
+                old = await prune.old_events(connection, self._event_days)
             if old:
                 async with self._database.write() as connection:
                     await prune.delete_events(connection, old)
@@ -94,7 +98,7 @@ class Upkeep:
 
     async def _prune_attempts(self) -> None:
         async with self._database.read() as connection:
-            first_kept = await prune.first_attempt_day_kept(connection, self._retention_days)
+            first_kept = await prune.first_attempt_day_kept(connection, self._attempt_days)
         while True:
             async with self._database.read() as connection:
                 old = await prune.old_attempts(connection, first_kept)

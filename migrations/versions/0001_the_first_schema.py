@@ -105,6 +105,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("delivery_key", "lane_id", name="uq_delivery_delivery_key_lane_id"),
     )
     op.create_index("ix_delivery_lane_id_due_at_id", "delivery", ["lane_id", "due_at", "id"])
+    op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
     op.create_index(
         "ix_delivery_tenant_id_created_at_delivery_key", "delivery", ["tenant_id", "created_at", "delivery_key"]
     )
@@ -241,7 +242,8 @@ def _seed() -> None:
 
 def _tune_postgresql() -> None:
     # Events whose own day has no partition: long ago, far ahead, or forged. Pruned by arrival.
-    op.execute("CREATE TABLE event_other PARTITION OF event FOR VALUES FROM ('0001-01-01') TO ('0001-01-02')")
+    # From the least value, since asyncpg writes Python's first day as -infinity.
+    op.execute("CREATE TABLE event_other PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('0001-01-02')")
     # Every lease rewrites a lane's row: room on the page keeps that a HOT update, and vacuum comes soon.
     op.execute(
         "ALTER TABLE lane SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500)"
