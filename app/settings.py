@@ -85,8 +85,9 @@ class DeliverySettings(_Section):
 class RetentionSettings(_Section):
     """How long things are kept."""
 
-    event_days: int = Field(default=30, ge=1, le=3650, description="events, by the day they happened")
-    attempt_days: int = Field(default=30, ge=1, le=3650, description="attempts, by the day they were made")
+    days: int = Field(
+        default=30, ge=1, le=3650, description="events by the day they happened, attempts by the day they were made"
+    )
 
 
 class Settings(BaseSettings):
