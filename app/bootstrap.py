@@ -60,7 +60,11 @@ class Gateway:
         self._replica = ReplicaId(secrets.token_bytes(16))
         self._relay = self._build_relay()
         self._intake = self._build_intake()
-        self._upkeep = Upkeep(self._database, self._replica, retention_days=settings.retention.days)
+        self._upkeep = Upkeep(
+            self._database,
+            event_days=settings.retention.event_days,
+            attempt_days=settings.retention.attempt_days,
+        )
 
     async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is in flight. Raises StartError, SettingsError."""
@@ -158,7 +162,7 @@ class Gateway:
         )
 
     def _build_intake(self) -> Intake:
-        store = SqlEventStore(self._database, retention_days=self._settings.retention.days)
+        store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
         return Intake(
             open_source=lambda source: sources.KINDS[source.kind].open(source),
             recorder=Recorder(store=store, decode=decode, wake=self._relay.wake),

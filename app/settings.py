@@ -85,9 +85,8 @@ class DeliverySettings(_Section):
 class RetentionSettings(_Section):
     """How long things are kept."""
 
-    days: int = Field(
-        default=30, ge=1, le=3650, description="events by the day they happened, attempts by the day they were made"
-    )
+    event_days: int = Field(default=30, ge=1, le=3650, description="events, by the day they happened")
+    attempt_days: int = Field(default=30, ge=1, le=3650, description="attempts, by the day they were made")
 
 
 class Settings(BaseSettings):
