@@ -42,7 +42,7 @@ class KafkaConfig(BaseModel):
 
 def parse_servers(text: str) -> list[tuple[str, int]]:
     """Read `host:port[,host:port]`. Raises ValueError with a sentence for people."""
-    parts = [part.strip() for part in text.split(",")]
+    parts = [part.strip(" ") for part in text.split(",")]
     if len(parts) > MOST_SERVERS:
         raise ValueError(f"There are at most {MOST_SERVERS} servers.")
     servers = []
