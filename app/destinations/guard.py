@@ -103,7 +103,10 @@ def check_url(url: str, allow: Sequence[Network]) -> None:
         parsed = URL(url)
     except ValueError as error:
         raise ValueError(f"The URL cannot be read: {error}.") from error
-    check_host(parsed.raw_host or "", private_judge(allow))
+    host = parsed.raw_host or ""
+    if "[" in authority[1] and ":" not in host:
+        raise ValueError("What stands in brackets in a URL is an IPv6 address.")
+    check_host(host, private_judge(allow))
     if parsed.port not in WELL_KNOWN_PORTS and (parsed.port or 0) < LOWEST_FREE_PORT:
         raise ValueError(f"The port of a URL is 80, 443 or at least {LOWEST_FREE_PORT}.")
 
