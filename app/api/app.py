@@ -11,7 +11,7 @@ from starlette.routing import compile_path
 import app
 import app.destinations
 import app.sources
-from app.api import answers, process, sources, subscriptions
+from app.api import answers, deliveries, events, process, quarantine, sources, subscriptions
 from app.api.body_limit import BodyLimit
 from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
@@ -22,7 +22,13 @@ __all__ = ["ApiState", "create_app", "openapi_document"]
 
 PREFIX: Final = "/v1"
 # In the order in which the document shows them.
-NOUNS: Final[Sequence[APIRouter]] = (subscriptions.router, sources.router)
+NOUNS: Final[Sequence[APIRouter]] = (
+    subscriptions.router,
+    sources.router,
+    events.router,
+    deliveries.router,
+    quarantine.router,
+)
 BODIES: Final[Sequence[type[BaseModel]]] = (subscriptions.SubscriptionFields, sources.SourceFields)
 
 _DESCRIPTION: Final = """\
