@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,8 @@ class Gateway:
         self._stop = asyncio.Event()
         self._database = Database(settings.database_url.get_secret_value(), pool_size=settings.database.pool_size)
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
+        # A new one each start: what an earlier life held must run out or be taken over, never be mistaken for ours.
+        self._replica = ReplicaId(secrets.token_bytes(16))
         self._relay = self._build_relay()
         self._intake = self._build_intake()
         self._upkeep = Upkeep(
@@ -147,11 +149,7 @@ class Gateway:
     def _build_relay(self) -> Relay:
         settings = self._settings.delivery
         return Relay(
-            outbox=SqlOutbox(
-                self._database,
-                ReplicaId(secrets.token_bytes(16)),
-                lease_seconds=settings.lease_seconds,
-            ),
+            outbox=SqlOutbox(self._database, self._replica, lease_seconds=settings.lease_seconds),
             destinations={
                 name: kind.open(allow_cidrs=self._settings.allow_networks, version=app.__version__)
                 for name, kind in destinations.KINDS.items()
@@ -164,7 +162,7 @@ class Gateway:
         )
 
     def _build_intake(self) -> Intake:
-        store = SqlEventStore(self._database)
+        store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
         return Intake(
             open_source=lambda source: sources.KINDS[source.kind].open(source),
             recorder=Recorder(store=store, decode=decode, wake=self._relay.wake),
@@ -241,7 +239,10 @@ class _Server(uvicorn.Server):
 
 
 async def _run_all(
-    running: Sequence[Callable[[asyncio.Event], Awaitable[None]]], stop: asyncio.Event, *, grace_seconds: float
+    running: Sequence[Callable[[asyncio.Event], Coroutine[None, None, None]]],
+    stop: asyncio.Event,
+    *,
+    grace_seconds: float,
 ) -> None:
     """Run parts until `stop` is set and they have ended, or the grace is over; one that fails ends the process.
 

@@ -1,1 +1,5 @@
-"""What it says: bytes in, events or a named refusal out. No I/O; one file a format."""
+"""What it says: the bytes of a message in, events or named refusals out. Pure: no I/O, no clock."""
+
+from app.decode.message import decode
+
+__all__ = ["decode"]

@@ -47,6 +47,9 @@ _FAMILIES: Final[tuple[tuple[str, Change], ...]] = (
     ("ObjectLifecycle:Transition:", "transitioned"),
     ("Replication:", "replication"),
     ("ObjectAccessed:", "accessed"),
+    # Amazon's own sample events put an action behind these two.
+    ("LifecycleTransition:", "transitioned"),
+    ("IntelligentTiering:", "tiered"),
 )
 
 

@@ -14,6 +14,9 @@ from app.domain.ids import DeliveryKey, EventId, SubscriptionId, TenantId
 TRUSTED_SEQUENCER_DIGITS: Final = 16
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
+# Ceph writes the memory of (seconds, nanoseconds), two little-endian numbers of 32 bits, as hex.
+_SWAPPED_SOURCES: Final = frozenset({"ceph:s3"})
+_SWAPPED_DIGITS: Final = 16
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -46,8 +49,12 @@ def identify(said: Said) -> tuple[EventId, date]:
     With a request id and a sequencer of at least 16 hex digits, the id takes no time (the EventBridge twin of a record
     has another precision) and begins with the sequencer's seconds; otherwise every field is hashed and the id begins
     with the time's. The prefix keeps neighbours in time together in the index.
+
+    Replication events are always told apart by every field: one write that fails towards two destinations gives two of
+    them with the same name, sequencer and request id, and EventBridge, for whose sake fields are left out, has none.
     """
-    digits = _trusted_sequencer(said.sequencer) if said.request_id else None
+    is_one_a_request = said.request_id is not None and not said.name.startswith("Replication:")
+    digits = _trusted_sequencer(said.sequencer) if is_one_a_request else None
     if digits is not None:
         moment = _moment_of(digits, said.event_source)
         digest = _hash(
@@ -63,7 +70,7 @@ def identify(said: Said) -> tuple[EventId, date]:
             )
         )
     else:
-        moment = said.time
+        moment = said.time.astimezone(UTC)
         digest = _hash(
             (
                 b"ev1f",
@@ -106,10 +113,15 @@ def _trusted_sequencer(sequencer: str | None) -> str | None:
 
 
 def _moment_of(digits: str, event_source: str) -> datetime:
-    """Read the time out of a sequencer: AWS counts seconds and a fraction of 32 bits, MinIO and RustFS nanoseconds.
+    """Read the time out of a sequencer.
+
+    AWS counts seconds and a fraction of 32 bits, MinIO and RustFS nanoseconds, Ceph seconds with their bytes swapped.
 
     Undocumented, so it only places the event near its neighbours; that it is the same in every copy is what matters.
     """
+    if event_source in _SWAPPED_SOURCES:
+        seconds = int.from_bytes(bytes.fromhex(digits.zfill(_SWAPPED_DIGITS)[:8]), "little")
+        return datetime.fromtimestamp(seconds, UTC)
     value = int(digits or "0", 16)
     seconds = value // 1_000_000_000 if event_source in _NANOSECOND_SOURCES else value >> 32
     return datetime.fromtimestamp(min(seconds, int(_LATEST.timestamp())), UTC)

@@ -102,7 +102,8 @@ class Matcher:
     def match(self, event: Event) -> Sequence[Subscription]:
         """Give every subscription that takes the event."""
         candidates = (*self._by_bucket.get(event.bucket, ()), *self._by_glob)
-        return [each for each in candidates if matches(each.filter, event)]
+        taken = [each for each in candidates if matches(each.filter, event)]
+        return sorted(taken, key=lambda each: each.id)
 
 
 def _name_matches(wanted: str, event_type: str) -> bool:

@@ -158,6 +158,11 @@ class SqsSource:
             ),
             within=wait_seconds + POLL_MARGIN_SECONDS,
         )
+        if "html" in answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", ""):
+            # To the library a web page is an answer without messages.
+            raise SourceError(
+                f"{self._config.called_url or self._config.queue_url} answers with a web page, not as SQS."
+            )
         # By id: one reply may hold a message several times (aio-libs/aiobotocore#1380); the last receipt counts.
         messages = {
             each["MessageId"]: Message(

@@ -1,0 +1,49 @@
+"""The leases this replica holds, and until when it may trust each by its own clock. Working them off: lane.py."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from app.domain.delivery import Lease
+from app.domain.ids import LaneId
+
+# A lease is trusted a little shorter than the database holds it: clocks tick differently, and answers travel.
+MARGIN_SECONDS: Final = 2.0
+MARGIN_SHARE: Final = 0.2
+
+
+class Leases:
+    """What this replica holds. A lease counts from the moment its call was sent, not from when it was answered."""
+
+    def __init__(self, *, lease_seconds: float, monotonic: Callable[[], float]) -> None:
+        """Take the span of a lease in seconds and the clock to trust it by."""
+        self._span = lease_seconds - min(MARGIN_SECONDS, MARGIN_SHARE * lease_seconds)
+        self._monotonic = monotonic
+        self._held: dict[LaneId, Lease] = {}
+        self._trusted_until: dict[LaneId, float] = {}
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._held)
+
+    def all(self) -> list[Lease]:
+        """Give them."""
+        return list(self._held.values())
+
+    def keep(self, leases: Iterable[Lease], *, asked_at: float) -> None:
+        """Trust leases that a call sent at `asked_at` took or renewed; one that was dropped meanwhile stays dropped."""
+        for lease in leases:
+            self._held.setdefault(lease.lane_id, lease)
+            self._trusted_until[lease.lane_id] = asked_at + self._span
+
+    def drop(self, lease: Lease) -> None:
+        """Forget one that was released or lost."""
+        if self._held.get(lease.lane_id) == lease:
+            del self._held[lease.lane_id], self._trusted_until[lease.lane_id]
+
+    def holds(self, lease: Lease) -> bool:
+        """Tell whether it is still this replica's, as far as is known."""
+        return self._held.get(lease.lane_id) == lease
+
+    def is_trusted(self, lease: Lease) -> bool:
+        """Tell whether a new attempt may start under it."""
+        return self.holds(lease) and self._monotonic() < self._trusted_until[lease.lane_id]

@@ -1,0 +1,62 @@
+"""Writes down what attempts gave: all that finished while the last settle ran goes into the next one."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+
+from app.domain.delivery import Settlement
+from app.domain.errors import StoreError
+from app.domain.ids import LaneId
+from app.domain.ports import Outbox, Sleep
+from app.relay.outage import Outage
+
+BATCH: Final = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Settler:
+    """One for the process. What waits here is bounded by what is in flight."""
+
+    def __init__(self, outbox: Outbox, *, sleep: Sleep) -> None:
+        """Take the outbox to write to, and how to wait while it is away."""
+        self._outbox = outbox
+        self._sleep = sleep
+        self._waiting: deque[tuple[Settlement, asyncio.Future[bool]]] = deque()
+        self._work = asyncio.Event()
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Wait until it is written down; False when its lease turned out to be lost."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((settlement, done))
+        self._work.set()
+        return await done
+
+    async def run(self) -> None:
+        """Settle until cancelled; the relay cancels it when nothing can come any more."""
+        outage = Outage("outbox.unsettled", sleep=self._sleep)
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                lost = await self._write([settlement for settlement, _ in batch], outage)
+                for settlement, done in batch:
+                    if not done.done():
+                        done.set_result(settlement.lease.lane_id not in lost)
+
+    async def _write(self, batch: list[Settlement], outage: Outage) -> frozenset[LaneId]:
+        while True:
+            try:
+                # Shielded: a settle under way is better finished than repeated.
+                lost = await asyncio.shield(self._outbox.settle(batch))
+            except StoreError as error:
+                await outage.pause(error)
+            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                _log.exception("settle.failed", settlements=len(batch))
+                await outage.pause(None)
+            else:
+                outage.end()
+                return lost

@@ -1,0 +1,145 @@
+"""What holds for any input: nothing raises, and what is kept is what came."""
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.decode.document import Document, read, text_of
+from app.decode.undecodable import Undecodable
+from tests.unit.decode.samples import envelope, is_sound, message, record
+from tests.unit.decode.samples import read as decode
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(max_size=8), inside, max_size=4),
+    max_leaves=12,
+)
+PATHS = st.sampled_from(
+    [
+        "eventVersion",
+        "eventSource",
+        "awsRegion",
+        "eventTime",
+        "eventName",
+        "userIdentity",
+        "userIdentity.principalId",
+        "requestParameters",
+        "requestParameters.sourceIPAddress",
+        "responseElements",
+        "responseElements.x-amz-request-id",
+        "s3",
+        "s3.bucket",
+        "s3.bucket.name",
+        "s3.bucket.arn",
+        "s3.object",
+        "s3.object.key",
+        "s3.object.size",
+        "s3.object.eTag",
+        "s3.object.versionId",
+        "s3.object.sequencer",
+        "ownEventData",
+    ]
+)
+
+
+def _is_sound(body: bytes) -> bool:
+    decoded = decode(body)
+    for event in decoded.events:
+        # Everything that is text can be stored.
+        texts = [getattr(event, name) for name in ("type", "bucket", "received_key", "version_id", "etag", "sequencer")]
+        texts += [event.region, event.actor, event.source_ip, event.request_id, event.host_id, event.extra]
+        assert all("\0" not in text and text.encode() for text in texts if text is not None)
+        assert b"\0" not in event.key
+        assert event.record in body or b'"Message"' in body
+        assert event.extra is None or isinstance(json.loads(event.extra), dict)
+    return all(is_sound(refusal) for refusal in decoded.refusals)
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None)
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    """Nothing raises, and no refusal is one that was not foreseen."""
+    assert _is_sound(body)
+
+
+@given(VALUES, st.sampled_from(["plain", "records", "element", "envelope", "inside"]))
+@settings(deadline=None)
+def test_any_json_is_read_or_refused(value: Any, place: str) -> None:
+    """Nothing raises for a value of any kind in any place, lone surrogates, NaN and huge numbers included."""
+    body = {
+        "plain": value,
+        "records": {"Records": value},
+        "element": {"Records": [value, record()]},
+        "envelope": {"Type": "Notification", "Message": value},
+        "inside": {"Type": "Notification", "Message": json.dumps({"Records": [value]}, ensure_ascii=False)},
+    }[place]
+
+    assert _is_sound(json.dumps(body).encode())
+
+
+@given(st.dictionaries(PATHS, VALUES | st.text(max_size=30), max_size=3))
+@settings(deadline=None, max_examples=200)
+def test_a_record_with_any_members_is_read_or_refused(changes: dict[str, Any]) -> None:
+    """Nothing raises for wrong types or odd texts in the members that are looked at."""
+    try:
+        changed = record(changes)
+    except (TypeError, KeyError):  # one change took away the object that another one changes
+        return
+
+    assert _is_sound(message(changed))
+    assert _is_sound(envelope(message(changed).decode()))
+
+
+@given(st.lists(VALUES, max_size=5), st.sampled_from([None, 0, 1]), st.booleans())
+@settings(deadline=None)
+def test_slices_are_what_came(values: list[Any], indent: int | None, ascii_only: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
+    """Each slice reads to the same value as before, and stands in the input where it should: in order, complete."""
+    text = json.dumps({"a": 1, "Records": values, "z": {}}, indent=indent, ensure_ascii=ascii_only)
+
+    records = read(text).records
+
+    assert records is not None
+    assert len(records) == len(values)
+    at = 0
+    for element, value in zip(records, values, strict=True):
+        at = text.index(element.text, at) + len(element.text)
+        assert json.dumps(json.loads(element.text)) == json.dumps(value)
+
+
+@given(st.text(alphabet='{}[]":,\\ 01eNa\n"Records"', max_size=40))
+@settings(deadline=None, max_examples=300)
+def test_what_is_read_is_json(text: str) -> None:
+    """The walk takes nothing that the standard library refuses, and refuses nothing of it but the non-standard."""
+    read_here = _attempt(text)
+    read_there = _reference(text)
+
+    assert (read_here is None) == (read_there is None)
+
+
+def _attempt(text: str) -> Document | None:
+    try:
+        document = read(text_of(text.encode()))
+    except Undecodable:
+        return None
+    return None if any(element.fault for element in document.records or ()) else document
+
+
+def _reference(text: str) -> dict[str, Any] | None:
+    is_strict = True
+
+    def refuse(_: str) -> None:
+        nonlocal is_strict
+        is_strict = False
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal is_strict
+        is_strict = is_strict and len(dict(found)) == len(found)
+        return dict(found)
+
+    try:
+        value = json.loads(text, parse_constant=refuse, object_pairs_hook=pairs)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and is_strict else None

@@ -1,0 +1,156 @@
+"""Which subscriptions take an event: the plain definition, the index over it, and globs."""
+
+import fnmatch
+import re
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.configuration import Filter, Subscription
+from app.domain.event import Event
+from app.domain.ids import EndpointId, EventId, SubscriptionId, TenantId
+from app.domain.matching import Matcher, glob_matches, matches, unknown_events
+
+NOON = datetime(2023, 4, 12, 12, tzinfo=UTC)
+
+
+def event(*, bucket: str = "uploads", key: bytes = b"a/b.csv", name: str = "ObjectCreated:Put") -> Event:
+    """Make an event as far as filters look at it."""
+    return Event(
+        id=EventId(bytes(16)),
+        day=date(2023, 4, 12),
+        type=f"s3:{name}",
+        change="created",
+        bucket=bucket,
+        key=key,
+        received_key="",
+        version_id=None,
+        size=None,
+        etag=None,
+        sequencer=None,
+        time=NOON,
+        region=None,
+        actor=None,
+        source_ip=None,
+        request_id=None,
+        host_id=None,
+        extra=None,
+        record=b"{}",
+    )
+
+
+def subscription(number: int, wanted: Filter) -> Subscription:
+    """Make a subscription with a filter."""
+    return Subscription(
+        id=SubscriptionId(number.to_bytes(16, "big")),
+        tenant_id=TenantId(1),
+        name="",
+        endpoint_id=EndpointId(bytes(16)),
+        filter=wanted,
+        format="standard",
+        created_at=NOON,
+        updated_at=NOON,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_taken"),
+    [
+        (Filter(), True),
+        (Filter(buckets=("uploads",)), True),
+        (Filter(buckets=("downloads", "up*")), True),
+        (Filter(buckets=("upload?",)), True),
+        (Filter(buckets=("Uploads",)), False),
+        (Filter(buckets=("upload",)), False),
+        (Filter(events=("ObjectCreated:Put",)), True),
+        (Filter(events=("s3:ObjectCreated:Put",)), True),
+        (Filter(events=("s3:ObjectCreated:*",)), True),
+        (Filter(events=("ObjectRemoved:*", "*")), True),
+        (Filter(events=("s3:*",)), True),
+        (Filter(events=("ObjectRemoved:*",)), False),
+        (Filter(events=("ObjectCreated:Pu",)), False),
+        (Filter(events=("ObjectCreated",)), False),
+        (Filter(key_prefix="a/"), True),
+        (Filter(key_prefix="A/"), False),
+        (Filter(key_suffix=".csv"), True),
+        (Filter(key_suffix=".CSV"), False),
+        (Filter(key_prefix="a/b.csv", key_suffix="a/b.csv"), True),
+        (Filter(key_prefix="*"), False),
+        (Filter(buckets=("uploads",), events=("ObjectCreated:*",), key_prefix="a", key_suffix="v"), True),
+        (Filter(buckets=("uploads",), events=("ObjectCreated:*",), key_prefix="a", key_suffix="x"), False),
+    ],
+)
+def test_a_filter_takes_what_all_its_members_take(wanted: Filter, *, is_taken: bool) -> None:
+    """An empty member takes all; case counts; only buckets are globs."""
+    assert matches(wanted, event()) is is_taken
+    assert [each.filter for each in Matcher([subscription(1, wanted)]).match(event())] == [wanted] * is_taken
+
+
+def test_prefix_and_suffix_compare_bytes() -> None:
+    """Keys are bytes: an umlaut is two of them, an invalid byte equals nothing else."""
+    assert matches(Filter(key_prefix="ü"), event(key="über".encode()))
+    assert not matches(Filter(key_suffix="\ufffd"), event(key=b"\xff"))
+
+
+def test_names_with_three_parts_fall_under_their_wildcard() -> None:
+    """Ceph's names have one colon more."""
+    taken = event(name="ObjectLifecycle:Expiration:Current")
+
+    assert matches(Filter(events=("ObjectLifecycle:*",)), taken)
+    assert matches(Filter(events=("s3:ObjectLifecycle:Expiration:*",)), taken)
+    assert not matches(Filter(events=("LifecycleExpiration:*",)), taken)
+
+
+def test_unknown_names_are_given_back_as_written() -> None:
+    """They are accepted with a warning."""
+    names = ["s3:ObjectCreated:*", "*", "LifecycleTransition", "s3:ObjectCreated:PUT", "ObjectAccessed:*"]
+
+    assert unknown_events(names) == ["s3:ObjectCreated:PUT", "ObjectAccessed:*"]
+
+
+def _oracle(glob: str, text: str) -> bool:
+    # fnmatch also knows sets, which globs here do not: a bracket stands for itself.
+    return re.fullmatch(fnmatch.translate(glob.replace("[", "[[]")), text) is not None
+
+
+@given(st.text(alphabet="ab*?[]!.\n", max_size=12), st.text(alphabet="ab*?[]!.\n", max_size=12))
+@settings(deadline=None)
+def test_globs_match_as_fnmatch_does(glob: str, text: str) -> None:
+    """`*` is any run, `?` one character, everything else itself."""
+    assert glob_matches(glob, text) is _oracle(glob, text)
+
+
+def test_a_glob_of_many_stars_ends() -> None:
+    """Nothing blows up where a regular expression would."""
+    assert not glob_matches("a*" * 30 + "b", "a" * 300)
+
+
+BUCKETS = st.sampled_from(["uploads", "downloads", "up*", "*loads", "?", "*", "a"])
+FILTERS = st.builds(
+    Filter,
+    buckets=st.lists(BUCKETS, max_size=3).map(tuple),
+    events=st.lists(st.sampled_from(["s3:ObjectCreated:*", "ObjectRemoved:Delete", "*"]), max_size=2).map(tuple),
+    key_prefix=st.sampled_from(["", "a", "b/"]),
+    key_suffix=st.sampled_from(["", ".csv", "x"]),
+)
+
+
+@given(
+    st.lists(FILTERS, max_size=8),
+    st.sampled_from(["uploads", "downloads", "a", "up", "other"]),
+    st.sampled_from([b"a.csv", b"b/x", b""]),
+    st.sampled_from(["ObjectCreated:Put", "ObjectRemoved:Delete"]),
+)
+@settings(deadline=None)
+def test_the_index_gives_what_the_definition_gives_in_the_order_of_ids(
+    filters: list[Filter], bucket: str, key: bytes, name: str
+) -> None:
+    """Each subscription that takes the event is given once, however its buckets overlap."""
+    subscriptions = [subscription(number, wanted) for number, wanted in enumerate(filters)]
+    happened = event(bucket=bucket, key=key, name=name)
+
+    taken = Matcher(reversed(subscriptions)).match(happened)
+
+    assert list(taken) == [each for each in subscriptions if matches(each.filter, happened)]
