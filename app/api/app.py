@@ -11,7 +11,7 @@ from starlette.routing import compile_path
 import app
 import app.destinations
 import app.sources
-from app.api import answers, endpoints, process, sources, subscriptions
+from app.api import answers, deliveries, endpoints, events, process, quarantine, sources, subscriptions
 from app.api.body_limit import BodyLimit
 from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
@@ -25,7 +25,14 @@ __all__ = ["ApiState", "create_app", "openapi_document"]
 
 PREFIX: Final = "/v1"
 # In the order in which the document shows them.
-NOUNS: Final[Sequence[APIRouter]] = (endpoints.router, subscriptions.router, sources.router)
+NOUNS: Final[Sequence[APIRouter]] = (
+    endpoints.router,
+    subscriptions.router,
+    sources.router,
+    events.router,
+    deliveries.router,
+    quarantine.router,
+)
 BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields)
 
 _DESCRIPTION: Final = """\
