@@ -5,7 +5,7 @@ One FakeOutbox is the database; `for_replica` gives what one relay sees of it.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -111,14 +111,14 @@ class FakeOutbox:
 
 
 class ReplicaOutbox:
-    """The port Outbox for one replica."""
+    """The port Outbox for one replica. While `moving` is not set, its calls reach the database late."""
 
     def __init__(self, shared: FakeOutbox, replica: ReplicaId) -> None:
         """Take the shared state and who asks."""
         self._shared = shared
         self._replica = replica
-        self.is_stalled = asyncio.Event()
-        self.before_settled: Callable[[], None] | None = None
+        self.moving = asyncio.Event()
+        self.moving.set()
 
     async def survey(self) -> LaneSurvey:
         """See the port."""
@@ -231,6 +231,7 @@ class ReplicaOutbox:
     async def _travel(self, name: str) -> None:
         self._shared.calls[name] += 1
         await asyncio.sleep(self._shared.latency_seconds)
+        await self.moving.wait()
         if self._shared.away or name in self._shared.failing:
             self._shared.failures[name] += 1
             raise StoreUnavailable
