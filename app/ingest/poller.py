@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -28,15 +28,7 @@ EMPTY_PAUSE_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
 
 
-class HidingSource(PullSource, Protocol):
-    """A source that hides a message from others while it is worked on."""
-
-    @property
-    def visibility_seconds(self) -> float:
-        """How long a received or extended message stays hidden."""
-
-
-OpenSource = Callable[[Source], HidingSource]
+OpenSource = Callable[[Source], PullSource]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +51,7 @@ class Poller:
         self._around = around
         self._own_room = Room(max_messages=SOURCE_MESSAGES, max_bytes=SOURCE_BYTES)
         self._health = Health(source.id, note=around.note, sleep=around.sleep)
-        self._pull: HidingSource | None = None
+        self._pull: PullSource | None = None
         self._polling: asyncio.Timeout | None = None
         self._log = _log.bind(source_id=public_id("src", source.id))
 
@@ -127,7 +119,7 @@ class Poller:
         longest = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 16), LONGEST_BACKOFF_SECONDS)
         await first_of(self._pause(longest * random.uniform(0.5, 1)), stop.wait())  # noqa: S311 -- jitter, no secret
 
-    def _take_on(self, pull: HidingSource, messages: Sequence[Message], handling: asyncio.TaskGroup) -> None:
+    def _take_on(self, pull: PullSource, messages: Sequence[Message], handling: asyncio.TaskGroup) -> None:
         """Count received messages at once, so that the next poll knows of them, and start seeing them through."""
         unrecorded, held = self._around.room.hold(messages), self._own_room.hold(messages)
         MESSAGES_HELD.inc(len(messages))
@@ -139,7 +131,7 @@ class Poller:
 
         handling.create_task(self._handle(pull, messages, unrecorded)).add_done_callback(let_go)
 
-    async def _handle(self, pull: HidingSource, messages: Sequence[Message], unrecorded: Hold) -> None:
+    async def _handle(self, pull: PullSource, messages: Sequence[Message], unrecorded: Hold) -> None:
         """See messages through: hidden until they are recorded and acknowledged, or left to come again."""
         async with asyncio.TaskGroup() as hiding:
             keeping = hiding.create_task(self._keep_hidden(pull, messages))
@@ -152,7 +144,7 @@ class Poller:
                 await self._acknowledge(pull, messages)
             keeping.cancel()
 
-    async def _acknowledge(self, pull: HidingSource, messages: Sequence[Message]) -> None:
+    async def _acknowledge(self, pull: PullSource, messages: Sequence[Message]) -> None:
         left = messages
         for pause in (*ACK_PAUSES_SECONDS, None):
             refused = await self._health.attempt("acknowledge", pull.ack(left))
@@ -163,7 +155,7 @@ class Poller:
                 await self._pause(pause)
         self._log.warning("message.unacknowledged", messages=len(left), advice="They come again, as duplicates.")
 
-    async def _keep_hidden(self, pull: HidingSource, messages: Sequence[Message]) -> None:
+    async def _keep_hidden(self, pull: PullSource, messages: Sequence[Message]) -> None:
         while True:
             await self._pause(pull.visibility_seconds / 3)
             await self._health.attempt("extend", pull.extend(messages))

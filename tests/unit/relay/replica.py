@@ -12,7 +12,6 @@ from app.domain.event import Event, StoredEvent
 from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, SubscriptionId
 from app.domain.ports import Destination
 from app.relay.relay import Relay
-from tests.unit.relay.fake_destination import FakeDestination
 from tests.unit.relay.fake_outbox import FakeOutbox, ReplicaOutbox
 from tests.unit.relay.virtual_time import now, until
 
