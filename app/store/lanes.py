@@ -102,6 +102,11 @@ async def release_all(connection: AsyncConnection, replica: ReplicaId) -> None:
     )
 
 
+async def release_everyones(connection: AsyncConnection) -> None:
+    """Give up every claim there is: for a database that one process serves, which holds its lock."""
+    await connection.execute(update(lane).where(lane.c.owner.is_not(None)).values(owner=None, lease_until=now()))
+
+
 async def lie_down(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
     """First half of resting: nothing wakes the lane but a hint. False when the claim is lost.
 
