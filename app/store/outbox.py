@@ -37,7 +37,7 @@ class SqlOutbox:
         self._noted_at = float("-inf")
 
     async def inherit(self) -> None:
-        """Take over at once what an earlier life of this process held; SQLite alone, where there is no other replica."""
+        """Take over at once what an earlier life of this process held: for SQLite, which has no other replica."""
         async with self._database.write() as connection:
             await lanes.release_everyones(connection)
 
