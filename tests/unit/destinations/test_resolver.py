@@ -94,3 +94,10 @@ async def test_a_dead_name_server_costs_its_own_askers_only() -> None:
 
     assert sorted(asked) == ["alive", "dead"]
     assert {str(result) for result in results} == {"dead could not be looked up within 0.05 s."}
+
+
+@pytest.mark.parametrize("host", ["0x7f000001", "0x7f.1", "2130706433", "127.1", "0177.0.0.1", "localhost"])
+async def test_what_the_system_reads_as_loopback_is_refused(host: str) -> None:
+    """By what it means, should its spelling have passed."""
+    with pytest.raises(AddressRefused, match=r"127\.0\.0\.1|::1"):
+        await GuardedResolver(private_judge(())).resolve(host)
