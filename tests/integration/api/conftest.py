@@ -1,12 +1,16 @@
 """The API over a database of its own, asked without a socket."""
 
+import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.api.app import ApiState, create_app
+from app.api.app import ApiState, create_app, openapi_document
 from app.destinations import KINDS as DESTINATIONS
 from app.domain.ids import LaneId
 from app.sources import KINDS as SOURCES
@@ -50,18 +54,38 @@ def around() -> Around:
     return Around()
 
 
+@pytest.fixture(scope="session")
+def document() -> dict[str, Any]:
+    """Give the API's own description, which takes a while to make."""
+    described: dict[str, Any] = json.loads(openapi_document())
+    return described
+
+
+@pytest.fixture(scope="session")
+async def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "bucketpost.db"
+    database = Database(f"sqlite:///{path}")
+    await migrate(database)
+    await database.aclose()
+    return path
+
+
 @pytest.fixture
-async def api(sqlite_url: str, around: Around) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, migrated_file: Path, around: Around, document: dict[str, Any]) -> AsyncIterator[Api]:
     """Give the API over SQLite."""
-    async for each in _open(sqlite_url, around):
-        yield each
+    database = Database(f"sqlite:///{shutil.copy(migrated_file, tmp_path)}")
+    yield await _open(database, around, document)
+    await database.aclose()
 
 
 @pytest.fixture
-async def api_on_both(database_url: str, around: Around) -> AsyncIterator[Api]:
+async def api_on_both(database_url: str, around: Around, document: dict[str, Any]) -> AsyncIterator[Api]:
     """Give the API, once over SQLite and once over PostgreSQL."""
-    async for each in _open(database_url, around):
-        yield each
+    database = Database(database_url)
+    await migrate(database)
+    yield await _open(database, around, document)
+    await database.aclose()
 
 
 @pytest.fixture
@@ -83,18 +107,14 @@ def _state(database: Database, around: Around) -> ApiState:
     )
 
 
-async def _open(url: str, around: Around) -> AsyncIterator[Api]:
-    database = Database(url)
-    await migrate(database)
+async def _open(database: Database, around: Around, document: dict[str, Any]) -> Api:
     async with database.write() as connection:
         _, key = await keys.create(connection, name="test")
     app = create_app(_state(database, around))
-    document = app.openapi()
-    yield Api(
+    return Api(
         ask=AsgiClient(app, document, key=key),
         nobody=AsgiClient(app, document, key=None),
         around=around,
         database=database,
         key=key,
     )
-    await database.aclose()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
+from structlog.testing import capture_logs
 
 from app.api.app import ApiState, create_app, openapi_document
 from app.domain.ids import parse_id
@@ -174,7 +175,7 @@ async def test_a_method_a_path_does_not_take_is_405(api: Api, method: str, path:
 
 
 async def test_a_bug_is_500_without_a_word_of_it(
-    sqlite_url: str, make_state: Callable[[Database], ApiState], caplog: pytest.LogCaptureFixture
+    sqlite_url: str, make_state: Callable[[Database], ApiState], document: dict[str, Any]
 ) -> None:
     """The answer is problem details; the exception is for the log."""
 
@@ -185,9 +186,13 @@ async def test_a_bug_is_500_without_a_word_of_it(
     database = Broken(sqlite_url)
     app = create_app(make_state(database))
 
-    answer = await AsgiClient(app, app.openapi(), key=f"bp_{'x' * 43}").get("/v1/sources")
+    with capture_logs() as logged:
+        answer = await AsgiClient(app, document, key=f"bp_{'x' * 43}").get("/v1/sources")
 
     await database.aclose()
+    assert [(each["event"], each["log_level"], each["path"]) for each in logged] == [
+        ("request.failed", "error", "/v1/sources")
+    ]
     assert (answer.status, answer.body["code"]) == (500, "internal")
     assert "hunter2" not in str(answer.body)
 
