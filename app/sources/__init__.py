@@ -1,1 +1,32 @@
-"""Where it comes from: one file a kind, one registry."""
+"""WHERE IT COMES FROM: one file a kind, and the registry of kinds. What a message says is decode's work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from pydantic import BaseModel
+
+from app.domain.configuration import Source
+from app.domain.ports import PullSource
+from app.sources.sqs import SqsConfig, SqsSource
+
+
+class HidingSource(PullSource, Protocol):
+    """A source that hides a message from others while it is worked on."""
+
+    @property
+    def visibility_seconds(self) -> float:
+        """How long a received or extended message stays hidden."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of source: what its config may say, and how one is opened (without any call yet)."""
+
+    config: type[BaseModel]
+    open: Callable[[Source], HidingSource]
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "sqs": Kind(config=SqsConfig, open=SqsSource.open),
+}

@@ -1,0 +1,77 @@
+"""What the routes need of the process around them, handed in once when the API is built."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from app.domain.configuration import JSON, Format
+from app.domain.ids import LaneId
+from app.store.database import Database
+
+
+class DestinationKind(Protocol):
+    """What the API needs to know of a kind of destination."""
+
+    @property
+    def config(self) -> type[BaseModel]:
+        """What an endpoint's `config` may say; unknown fields forbidden."""
+
+    @property
+    def default_format(self) -> Format:
+        """The format of a subscription that names none."""
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether an endpoint of this kind has a secret to sign with."""
+
+    @property
+    def public_config(self) -> Callable[[Mapping[str, JSON]], Mapping[str, JSON]]:
+        """How a config reads back: what is secret in it as `***`. Takes anything a caller may have sent, too."""
+
+
+class SourceKind(Protocol):
+    """What the API needs to know of a kind of source."""
+
+    @property
+    def config(self) -> type[BaseModel]:
+        """What a source's `config` may say; unknown fields forbidden."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """The kinds there are, by name."""
+
+    destinations: Mapping[str, DestinationKind]
+    sources: Mapping[str, SourceKind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiState:
+    """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due."""
+
+    database: Database
+    destination_kinds: Mapping[str, DestinationKind]
+    source_kinds: Mapping[str, SourceKind]
+    allow_cidrs: Sequence[IPv4Network | IPv6Network]
+    is_ready: Callable[[], Awaitable[bool]]
+    metrics: Callable[[], bytes]
+    changed: Callable[[], None]
+    wake: Callable[[frozenset[LaneId]], None]
+    serves_api: bool = True
+
+    @property
+    def kinds(self) -> Kinds:
+        """Both registries."""
+        return Kinds(destinations=self.destination_kinds, sources=self.source_kinds)
+
+
+async def _state(request: Request) -> ApiState:
+    state: ApiState = request.app.state.gateway
+    return state
+
+
+State = Annotated[ApiState, Depends(_state)]

@@ -1,0 +1,165 @@
+"""Which addresses may be connected to, and which URLs may be registered: the guard against requests forged through us.
+
+A URL's spelling is judged once, at registration. A name is judged by what it means at the moment of connecting:
+guarded_socket() sees every address a connection is tried to, literals too. Looking names up is in resolver.py.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Final
+
+from yarl import URL
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Judge = Callable[[str], str | None]
+"""Tell why an address is refused, in one sentence, or None if it may be connected to."""
+AddrInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
+"""What getaddrinfo gives and aiohttp's socket_factory takes."""
+
+LONGEST_URL: Final = 2048
+LONGEST_HOST: Final = 253
+LONGEST_LABEL: Final = 63
+LOWEST_FREE_PORT: Final = 1024
+WELL_KNOWN_PORTS: Final = frozenset({80, 443})
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(each) for each in text.split())
+
+
+# IANA's special-purpose registries. Not `is_global`: it lets NAT64, 6to4 and more forms of private addresses by.
+_DENIED_V4: Final = _networks("""
+    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
+    192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24
+    203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+""")
+# Of IPv6 only what is handed out to the public internet is let by, and of that not the blocks with a special meaning.
+_PUBLIC_V6: Final = IPv6Network("2000::/3")
+_DENIED_V6: Final = _networks("2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20")
+# Where clouds hand out credentials or settings: AWS (ECS, EKS, time, names), Azure, Google, Alibaba, Oracle.
+_METADATA: Final = _networks("""
+    169.254.169.254 169.254.170.2 169.254.170.23 169.254.169.123 169.254.169.253 100.100.100.200 168.63.129.16
+    192.0.0.192 fd00:ec2::254 fd00:ec2::23 fd00:ec2::123 fd00:ec2::253 fd20:ce::254
+""")
+# Blocks of IPv6 that hold an IPv4 address in their last 32 bits: compatible, mapped, translated, NAT64 twice.
+_HOLDING_V4: Final = _networks("::/96 ::ffff:0:0/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48")
+_SIX_TO_FOUR: Final = IPv6Network("2002::/16")
+
+_AUTHORITY: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+_HOST: Final = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+
+
+class AddressRefused(OSError):  # noqa: N818 -- names what happened, reads well in except
+    """The guard refused an address; the text says why."""
+
+
+def private_judge(allow: Sequence[Network]) -> Judge:
+    """Give the rule for webhooks: only public addresses and the networks the installation opened, never metadata."""
+
+    def judge(text: str) -> str | None:
+        refusal = judge_metadata(text)
+        if refusal is not None:
+            return refusal
+        address = ipaddress.ip_address(text)
+        if _is_public(address) or any(address in network for network in allow):
+            return None
+        return f"{text} is a private address; an operator can open its network with BUCKETPOST_DELIVERY__ALLOW_CIDRS."
+
+    return judge
+
+
+def judge_metadata(text: str) -> str | None:
+    """Apply the rule for brokers, which an operator chooses: anything but a cloud's metadata service."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return f"{text!r} is not an address."
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return f"{text} names a network interface of this machine."
+    if any(each in network for network in _METADATA for each in (address, _held_v4(address) or address)):
+        return f"{text} is the address of a cloud's metadata service."
+    return None
+
+
+def check_url(url: str, allow: Sequence[Network]) -> None:
+    """Judge a webhook's URL before it is kept. Raises ValueError with a sentence for people; looks nothing up."""
+    if len(url) > LONGEST_URL:
+        raise ValueError(f"A URL has at most {LONGEST_URL} characters.")
+    if "\\" in url or " " in url or not url.isprintable():
+        raise ValueError("A URL has no spaces, control characters or backslashes.")
+    authority = _AUTHORITY.match(url)
+    if authority is None:
+        raise ValueError("A URL begins with http:// or https://.")
+    if "@" in authority[1]:
+        raise ValueError("A URL has no user name and no password; put credentials into a header.")
+    if "%" in authority[1]:
+        raise ValueError("The host of a URL has no percent sign.")
+    try:
+        parsed = URL(url)
+    except ValueError as error:
+        raise ValueError(f"The URL cannot be read: {error}.") from error
+    check_host(parsed.raw_host or "", private_judge(allow))
+    if parsed.port not in WELL_KNOWN_PORTS and (parsed.port or 0) < LOWEST_FREE_PORT:
+        raise ValueError(f"The port of a URL is 80, 443 or at least {LOWEST_FREE_PORT}.")
+
+
+def check_host(host: str, judge: Judge) -> None:
+    """Judge a host as written: a name by its spelling, an address by the rule. Raises ValueError with a sentence."""
+    if ":" in host or _is_canonical_v4(host):
+        refusal = judge(host)
+        if refusal is not None:
+            raise ValueError(refusal)
+        return
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if (
+        len(name) > LONGEST_HOST
+        or not _HOST.fullmatch(name)
+        or not all(0 < len(each) <= LONGEST_LABEL for each in labels)
+    ):
+        raise ValueError(f"{host!r} is not the name of a host.")
+    # As browsers do (WHATWG URL, "ends in a number"): getaddrinfo would read 127.1, 2130706433 and 0x7f.1 as addresses.
+    if _NUMBER.fullmatch(labels[-1]):
+        raise ValueError(f"{host} is not an address in its usual form.")
+
+
+def guarded_socket(judge: Judge) -> Callable[[AddrInfo], socket.socket]:
+    """Give the socket_factory under which no socket exists for a refused address. It raises AddressRefused."""
+
+    def make(info: AddrInfo) -> socket.socket:
+        family, kind, protocol, _, address = info
+        refusal = judge(str(address[0]))
+        if refusal is not None:
+            raise AddressRefused(refusal)
+        return socket.socket(family, kind, protocol)
+
+    return make
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _DENIED_V4)
+    return address in _PUBLIC_V6 and not any(address in network for network in _DENIED_V6)
+
+
+def _held_v4(address: Address) -> IPv4Address | None:
+    """Give the IPv4 address that an IPv6 one stands for, if it does."""
+    if isinstance(address, IPv4Address):
+        return None
+    if address in _SIX_TO_FOUR:
+        return IPv4Address(address.packed[2:6])
+    if any(address in network for network in _HOLDING_V4):
+        return IPv4Address(address.packed[-4:])
+    return None
+
+
+def _is_canonical_v4(host: str) -> bool:
+    try:
+        return str(IPv4Address(host)) == host
+    except ValueError:
+        return False
