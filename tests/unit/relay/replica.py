@@ -16,6 +16,8 @@ from tests.unit.relay.fake_outbox import FakeOutbox, ReplicaOutbox
 from tests.unit.relay.virtual_time import now, until
 
 DAY: Final = datetime(2026, 3, 1, tzinfo=UTC)
+# A drain that takes longer is a failed test, which ends it by force.
+DRAIN_SECONDS: Final = 600.0
 SUBSCRIPTION: Final = SubscriptionId(b"s" * 16)
 _rows = itertools.count(1)
 
@@ -148,7 +150,10 @@ class Replica:
 
     async def __aexit__(self, *_: object) -> None:
         self.stop.set()
-        await asyncio.wait([self.task])
+        await asyncio.wait([self.task], timeout=DRAIN_SECONDS)
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=DRAIN_SECONDS)
+        assert self.task.done()
         if not self.task.cancelled():
             self.task.result()
 
