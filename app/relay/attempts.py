@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -13,6 +14,9 @@ from app.domain.outcome import Outcome
 from app.domain.ports import Destination
 from app.domain.verdict import Verdict, judge
 from app.telemetry import ATTEMPT_SECONDS, ATTEMPTS, IN_FLIGHT
+
+# Destinations keep the endpoint's time limit themselves. One that does not is cut off after this much more.
+OVERTIME_SECONDS: Final = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -29,19 +33,25 @@ class Attempts:
 
     def batch_limit(self, endpoint: Endpoint) -> int:
         """How many deliveries of an endpoint go into one send."""
-        return self.destinations[endpoint.kind].batch_limit
+        destination = self.destinations.get(endpoint.kind)
+        return max(1, destination.batch_limit) if destination else 1
 
     async def send(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:
-        """Try to deliver; a bug in a destination is an outcome too, so that one delivery cannot stop a lane."""
+        """Try to deliver; a bug in a destination is an outcome too: it must neither stop a lane nor send for ever."""
         started = self.monotonic()
         with IN_FLIGHT.track_inprogress():
             try:
-                outcomes = await self.destinations[endpoint.kind].send(endpoint, batch)
-            except Exception as error:  # noqa: BLE001 -- a bug there must not stop the lane
-                _log.exception("delivery.broke", endpoint_id=public_id("ep", endpoint.id))
-                took = self.monotonic() - started
-                text = f"internal error: {type(error).__name__}"
-                outcomes = [Outcome(kind="unreachable", latency_seconds=took, error=text)] * len(batch)
+                outcomes = await self._ask(endpoint, batch)
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_cancelled(error):
+                    raise
+                _log.exception("delivery.broke", endpoint_id=public_id("ep", endpoint.id), kind=endpoint.kind)
+                outcome = Outcome(
+                    kind="timed_out" if isinstance(error, TimeoutError) else "unreachable",
+                    latency_seconds=self.monotonic() - started,
+                    error=f"internal error: {type(error).__name__}",
+                )
+                outcomes = [outcome] * len(batch)
         for outcome in outcomes:
             ATTEMPTS.labels(endpoint.kind, outcome.kind).inc()
             ATTEMPT_SECONDS.labels(endpoint.kind).observe(outcome.latency_seconds)
@@ -60,6 +70,25 @@ class Attempts:
             verdict=verdict,
             started_seconds_ago=outcome.latency_seconds,
         )
+
+    def expire(self, lease: Lease, owed: Owed) -> Settlement:
+        """End a delivery whose event is no longer kept: there is nothing to try."""
+        _log.warning(
+            "delivery.expired",
+            delivery_id=owed.idempotency_key,
+            subscription_id=public_id("sub", owed.subscription_id),
+            endpoint_id=public_id("ep", owed.endpoint_id),
+            tries=owed.tries,
+        )
+        verdict = Verdict(status="dead", reason="expired")
+        return Settlement(lease=lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
+
+    async def _ask(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:
+        async with asyncio.timeout(endpoint.timeout_seconds + OVERTIME_SECONDS):
+            outcomes = await self.destinations[endpoint.kind].send(endpoint, batch)
+        if len(outcomes) != len(batch):
+            raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} deliveries")
+        return outcomes
 
     def _tell(self, endpoint: Endpoint, owed: Owed, outcome: Outcome, verdict: Verdict) -> None:
         is_delivered = outcome.kind == "delivered"
@@ -81,3 +110,9 @@ class Attempts:
             reason=verdict.reason,
             delay_seconds=round(verdict.delay_seconds, 3) if verdict.status == "pending" else None,
         )
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell a cancellation of this task from one that leaked out of a client library's own futures."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -1,4 +1,7 @@
-"""Works off one leased lane: reads what it owes, sends it, hands what came of it to the settler. One runner a lease."""
+"""Works off one leased lane: reads what it owes, sends it, hands what came of it to the settler. One runner a lease.
+
+Which lanes are leased and for how long is roster.py's business.
+"""
 
 import asyncio
 from collections import deque
@@ -6,27 +9,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from app.domain.configuration import Configuration, Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
-from app.domain.errors import StoreError
-from app.domain.ports import Outbox, Sleep
-from app.domain.verdict import Verdict
+from app.domain.errors import StoreUnavailable
+from app.domain.ports import Outbox
 from app.relay.attempts import Attempts
 from app.relay.leases import Leases
-from app.relay.outage import Outage
+from app.relay.outage import Outage, Retry
 from app.relay.settler import Settler
 
 WINDOW_LIMIT: Final = 400
 # A held lane without work is given back after this, so that replicas that come later find lanes.
 IDLE_SECONDS: Final = 10.0
-# A lane with room and with attempts in flight looks again after this, hints apart.
-LOOK_SECONDS: Final = 0.25
-# After this long a lane goes to the tail when others wait for its place.
-QUANTUM_SECONDS: Final = 1.0
-
-_log = structlog.get_logger(__name__)
+# Looks that find nothing come further and further apart: a lane may look awake only for what is in memory already.
+LOOK_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,124 +33,178 @@ class Tools:
     leases: Leases
     attempts: Attempts
     settler: Settler
+    outage: Outage
     configuration: Callable[[], Configuration]
     refresh: Callable[[], Awaitable[Configuration]]
     monotonic: Callable[[], float]
-    sleep: Sleep
 
 
 class LaneRunner:
-    """Keeps a lane's window of deliveries in memory and up to the endpoint's `max_in_flight` sends under way."""
+    """Keeps a window of the lane's deliveries in memory and up to the endpoint's `max_in_flight` sends under way.
+
+    In memory is what is queued, in flight or not yet settled: none of it is read again.
+    """
 
     def __init__(self, lease: Lease, tools: Tools) -> None:
         """Take the lease to work under."""
         self.lease = lease
-        self.began = tools.monotonic()
-        self.is_giving_back = False
+        self.began_at = tools.monotonic()
+        self.asked_back = asyncio.Event()
         self._tools = tools
         self._queue: deque[Owed] = deque()
         self._in_memory: set[int] = set()
         self._in_flight = 0
-        self._looks = True
+        self._must_look = True
+        self._looks_in_vain = 0
+        self._looked_at = self.began_at
         self._change = asyncio.Event()
+        self._attempts = asyncio.TaskGroup()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of the lane is in memory."""
+        return not self._in_memory
 
     def wake(self) -> None:
-        """Say that the lane may have something due."""
-        self._looks = True
+        """Say that the lane has something new."""
+        self._must_look = True
         self._change.set()
 
-    def give_back(self) -> None:
+    def notice(self) -> None:
+        """Say that the lane looks awake in the database, which it also does while its last attempts are under way."""
+        if self._tools.monotonic() >= self._looked_at + self._patience():
+            self.wake()
+
+    def nudge(self) -> None:
+        """Say that the lease was prolonged or lost."""
+        self._change.set()
+
+    def ask_back(self) -> None:
         """Start nothing new; `run` ends when what is in flight is settled."""
-        self.is_giving_back = True
+        self.asked_back.set()
         self._change.set()
 
     async def run(self) -> None:
         """Work until the lease is lost, asked back, or the lane was idle for long. Settles all it sent."""
-        outage = Outage("lane.stopped", sleep=self._tools.sleep)
-        async with asyncio.TaskGroup() as group:
-            while not self.is_giving_back and self._tools.leases.holds(self.lease):
+        retry = Retry(self._tools.outage, part="lane")
+        async with self._attempts:
+            while not self.asked_back.is_set() and self._tools.leases.holds(self.lease):
                 try:
-                    if not await self._turn(group):
+                    goes_on = await self._turn()
+                except StoreUnavailable as error:
+                    self._must_look = True
+                    await retry.pause(error)
+                else:
+                    retry.succeeded()
+                    if not goes_on:
                         break
-                    outage.end()
-                except StoreError as error:
-                    self._looks = True
-                    await outage.pause(error)
             self._forget_queue()
 
-    async def _turn(self, group: asyncio.TaskGroup) -> bool:
+    async def _turn(self) -> bool:
         """Read, send, wait for a change; False when the lane was idle for long."""
         endpoint = await self._endpoint()
         if endpoint is None:
-            return False  # deleted: the sweep cancels what it owed
-        found = await self._look(endpoint) if self._looks and not self._queue else 0
-        self._start(group, endpoint)
+            self._forget_queue()  # the sweep cancels what it owed
+            self._note_look(found=0)
+        elif self._must_look and self._has_room(endpoint):
+            await self._look(endpoint)
+        self._start()
         if self._in_memory:
-            await self._changed(LOOK_SECONDS)
-            # With attempts under way and nothing queued, what has come meanwhile is looked for now and then.
-            self._looks = self._looks or not self._queue
+            await self._changed(None)
             return True
-        if found == 0 and await self._tools.outbox.rest(self.lease):
+        if await self._tools.outbox.rest(self.lease):
+            self._looks_in_vain = 0
             return await self._changed(IDLE_SECONDS)
-        # Due but not handed out: owed through a subscription just deleted. The sweep will have it.
-        self._looks = True
-        if found == 0:
-            await self._changed(LOOK_SECONDS)
+        self._must_look = True
+        if self._looks_in_vain:
+            # Due but not handed out: owed through what was just deleted. The sweep will have it.
+            await self._changed(self._patience())
         return True
 
     async def _endpoint(self) -> Endpoint | None:
         known = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
         return known or (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
 
-    async def _look(self, endpoint: Endpoint) -> int:
-        self._looks = False
-        limit = min(WINDOW_LIMIT, 2 * endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint))
+    def _limit(self, endpoint: Endpoint) -> int:
+        return max(1, min(WINDOW_LIMIT, 2 * endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)))
+
+    def _has_room(self, endpoint: Endpoint) -> bool:
+        """Tell whether to read on: before the queue runs dry, but not without end while nothing can be settled."""
+        limit, sent_at_once = self._limit(endpoint), endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
+        return len(self._queue) <= limit // 2 and len(self._in_memory) < sent_at_once + 2 * limit
+
+    async def _look(self, endpoint: Endpoint) -> None:
+        self._must_look = False
+        limit = self._limit(endpoint)
         rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=tuple(self._in_memory))
-        fresh = [row for row in rows if row.row_id not in self._in_memory]
-        self._queue.extend(fresh)
+        fresh = [row for row in await self._wanted(rows) if row.row_id not in self._in_memory]
         self._in_memory.update(row.row_id for row in fresh)
-        self._looks = len(rows) >= limit
-        return len(fresh)
+        self._queue.extend(row for row in fresh if row.stored is not None)
+        expired = [row for row in fresh if row.stored is None]
+        if expired:
+            self._attempts.create_task(self._expire(expired))
+        self._must_look = self._must_look or len(rows) >= limit
+        self._note_look(found=len(fresh))
 
-    def _start(self, group: asyncio.TaskGroup, endpoint: Endpoint) -> None:
-        size = self._tools.attempts.batch_limit(endpoint)
-        while self._queue and self._in_flight < endpoint.max_in_flight and self._tools.leases.is_trusted(self.lease):
-            batch = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
+    def _note_look(self, *, found: int) -> None:
+        self._looked_at = self._tools.monotonic()
+        self._looks_in_vain = 0 if found else self._looks_in_vain + 1
+
+    async def _wanted(self, rows: Sequence[Owed]) -> Sequence[Owed]:
+        """Leave out what subscriptions owe that are gone; one not known yet was made since the snapshot."""
+        known = self._tools.configuration().subscriptions
+        if any(row.subscription_id not in known for row in rows):
+            known = (await self._tools.refresh()).subscriptions
+        return [row for row in rows if row.subscription_id in known]
+
+    def _start(self) -> None:
+        endpoint = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
+        while self._queue and endpoint and self._in_flight < endpoint.max_in_flight and self._may_start():
+            size = min(self._tools.attempts.batch_limit(endpoint), len(self._queue))
             self._in_flight += 1
-            group.create_task(self._attempt(endpoint, batch))
+            self._attempts.create_task(self._attempt([self._queue.popleft() for _ in range(size)]))
 
-    async def _attempt(self, endpoint: Endpoint, batch: Sequence[Owed]) -> None:
-        try:
-            settlements = await self._send(endpoint, batch)
-            self._in_flight -= 1
-            self._change.set()
-            kept = await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))
-            if not all(kept):
-                self._tools.leases.drop(self.lease)
-        finally:
-            self._in_memory.difference_update(owed.row_id for owed in batch)
-            self._change.set()
+    def _may_start(self) -> bool:
+        return not self.asked_back.is_set() and self._tools.leases.is_trusted(self.lease)
 
-    async def _send(self, endpoint: Endpoint, batch: Sequence[Owed]) -> list[Settlement]:
-        kept = [owed for owed in batch if owed.stored is not None]
-        settlements = [self._expire(owed) for owed in batch if owed.stored is None]
+    async def _attempt(self, batch: Sequence[Owed]) -> None:
+        settlements = await self._send(batch)
+        # The place is free before the settle has run: a slow database does not hold up the next attempt.
+        self._in_flight -= 1
+        self._start()
+        self._change.set()
+        await self._settle(batch, settlements)
+
+    async def _send(self, batch: Sequence[Owed]) -> list[Settlement]:
         async with self._tools.attempts.slots:
-            # The wait for a slot may have been long: a lease that ran out meanwhile starts nothing.
-            if kept and self._tools.leases.is_trusted(self.lease):
-                outcomes = await self._tools.attempts.send(endpoint, kept)
-                conclude = self._tools.attempts.conclude
-                settlements += [conclude(self.lease, endpoint, *pair) for pair in zip(kept, outcomes, strict=True)]
-        return settlements
+            # The wait for a slot may have been long: whatever has changed meanwhile holds.
+            configuration = self._tools.configuration()
+            endpoint = configuration.endpoints.get(self.lease.endpoint_id)
+            wanted = [owed for owed in batch if owed.subscription_id in configuration.subscriptions]
+            if endpoint is None or not wanted or not self._may_start():
+                self._must_look = True
+                return []
+            outcomes = await self._tools.attempts.send(endpoint, wanted)
+        conclude = self._tools.attempts.conclude
+        return [conclude(self.lease, endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
 
-    def _expire(self, owed: Owed) -> Settlement:
-        verdict = Verdict(status="dead", reason="expired")
-        return Settlement(lease=self.lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
+    async def _expire(self, rows: Sequence[Owed]) -> None:
+        await self._settle(rows, [self._tools.attempts.expire(self.lease, owed) for owed in rows])
+
+    async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
+        if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
+            self._tools.leases.drop(self.lease)
+        self._in_memory.difference_update(owed.row_id for owed in rows)
+        self._change.set()
 
     def _forget_queue(self) -> None:
         self._in_memory.difference_update(owed.row_id for owed in self._queue)
         self._queue.clear()
 
-    async def _changed(self, seconds: float) -> bool:
+    def _patience(self) -> float:
+        return LOOK_SECONDS[min(self._looks_in_vain, len(LOOK_SECONDS) - 1)]
+
+    async def _changed(self, seconds: float | None) -> bool:
         try:
             async with asyncio.timeout(seconds):
                 await self._change.wait()

@@ -29,15 +29,21 @@ class Leases:
         """Give them."""
         return list(self._held.values())
 
-    def keep(self, leases: Iterable[Lease], *, asked_at: float) -> None:
-        """Trust leases that a call sent at `asked_at` took or renewed; one that was dropped meanwhile stays dropped."""
+    def take(self, leases: Iterable[Lease], *, asked_at: float) -> None:
+        """Trust what a call sent at `asked_at` claimed; an older claim on the same lane is thereby lost."""
         for lease in leases:
-            self._held.setdefault(lease.lane_id, lease)
+            self._held[lease.lane_id] = lease
             self._trusted_until[lease.lane_id] = asked_at + self._span
+
+    def prolong(self, leases: Iterable[Lease], *, asked_at: float) -> None:
+        """Trust longer what a call sent at `asked_at` renewed; one that was dropped meanwhile stays dropped."""
+        for lease in leases:
+            if self.holds(lease):
+                self._trusted_until[lease.lane_id] = asked_at + self._span
 
     def drop(self, lease: Lease) -> None:
         """Forget one that was released or lost."""
-        if self._held.get(lease.lane_id) == lease:
+        if self.holds(lease):
             del self._held[lease.lane_id], self._trusted_until[lease.lane_id]
 
     def holds(self, lease: Lease) -> bool:

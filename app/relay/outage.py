@@ -1,9 +1,11 @@
-"""How a loop lives through a database that is away: a line when it goes and when it comes back, waits between tries."""
+"""How the relay lives through a database that is away: a line when it goes, one when it is back, waits in between."""
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from app.domain.errors import StoreUnavailable
 from app.domain.ports import Sleep
 
 WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -12,24 +14,49 @@ _log = structlog.get_logger(__name__)
 
 
 class Outage:
-    """One loop's view of the outage."""
+    """What all loops of the process see of the database together, so that a thousand lanes log one outage once."""
 
-    def __init__(self, name: str, *, sleep: Sleep) -> None:
-        """Take the name under which it is logged."""
-        self._name = name
+    def __init__(self, *, sleep: Sleep, monotonic: Callable[[], float]) -> None:
+        """Take how to wait and the clock that tells how long it lasted."""
         self._sleep = sleep
-        self._tries = 0
+        self._monotonic = monotonic
+        self._since: float | None = None
 
-    async def pause(self, error: Exception | None) -> None:
-        """Wait before the next try; the first one is logged."""
-        if self._tries == 0 and error is not None:
-            _log.warning(self._name, error=str(error))
-        wait = WAITS_SECONDS[min(self._tries, len(WAITS_SECONDS) - 1)]
-        self._tries += 1
-        await self._sleep(wait)
+    async def wait(self, tries: int) -> None:
+        """Wait before the next try; longer the more tries there were."""
+        await self._sleep(WAITS_SECONDS[min(tries, len(WAITS_SECONDS) - 1)])
+
+    def begin(self, error: StoreUnavailable, *, part: str) -> None:
+        """Hear from a loop that the database did not answer."""
+        if self._since is None:
+            self._since = self._monotonic()
+            _log.warning("store.lost", part=part, error=str(error))
 
     def end(self) -> None:
-        """Say that it works; logged when it did not before."""
-        if self._tries:
-            _log.info(f"{self._name}.over", tries=self._tries)
+        """Hear from a loop that had failed that the database answers it."""
+        if self._since is not None:
+            _log.info("store.recovered", seconds=round(self._monotonic() - self._since, 3))
+            self._since = None
+
+
+class Retry:
+    """One loop's tries against the database."""
+
+    def __init__(self, outage: Outage, *, part: str) -> None:
+        """Take the outage it shares with the other loops, and the loop's name for the log."""
+        self._outage = outage
+        self._part = part
         self._tries = 0
+
+    async def pause(self, error: Exception | None = None) -> None:
+        """Wait before the next try; what is no outage is logged by whoever met it."""
+        if isinstance(error, StoreUnavailable):
+            self._outage.begin(error, part=self._part)
+        tries, self._tries = self._tries, self._tries + 1
+        await self._outage.wait(tries)
+
+    def succeeded(self) -> None:
+        """Say that a try went well: the next failure is the first again."""
+        if self._tries:
+            self._tries = 0
+            self._outage.end()

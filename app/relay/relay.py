@@ -1,6 +1,10 @@
-"""Who works which lane: looks at the lanes, leases a fair share, renews, sweeps, and drains at the end."""
+"""The right half of a process: looks at the lanes, leases a fair share, renews, sweeps, and drains at the end.
+
+Working the lanes off is roster.py and lane.py.
+"""
 
 import asyncio
+import contextlib
 import random as chance
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,26 +13,30 @@ from typing import Final
 import structlog
 
 from app.domain.configuration import Configuration
-from app.domain.delivery import LaneSurvey, Lease
-from app.domain.errors import StoreError
+from app.domain.delivery import LaneSurvey
+from app.domain.errors import StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Destination, Outbox, Sleep
 from app.relay.attempts import Attempts
-from app.relay.lane import QUANTUM_SECONDS, LaneRunner, Tools
+from app.relay.lane import Tools
 from app.relay.leases import Leases
-from app.relay.outage import Outage
+from app.relay.outage import Outage, Retry
+from app.relay.roster import QUANTUM_SECONDS, Roster
 from app.relay.settler import Settler
 from app.telemetry import LANES_HELD
 
 TICK_SECONDS: Final = 0.05
+# Hints come as often as batches are recorded; the database is not looked at more often than this.
+SHORTEST_TICK_SECONDS: Final = 0.01
 SWEEP_SECONDS: Final = 1.0
 HELD_LIMIT: Final = 1024
+LEAVE_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Relay:
-    """The right half of one process."""
+    """The right half of one process. It closes the destinations when it ends."""
 
     def __init__(  # noqa: PLR0913 -- everything it works with comes from outside
         self,
@@ -38,6 +46,7 @@ class Relay:
         configuration: Callable[[], Configuration],
         refresh: Callable[[], Awaitable[Configuration]],
         max_in_flight: int = 512,
+        max_lanes: int = HELD_LIMIT,
         lease_seconds: float = 10.0,
         logs_delivered: bool = True,
         random: Callable[[], float] = chance.random,
@@ -47,164 +56,164 @@ class Relay:
         """Take the outbox, the destinations by kind, and the set-up as this process knows it."""
         self._outbox = outbox
         self._destinations = destinations
+        self._max_lanes = max_lanes
         self._lease_seconds = lease_seconds
         self._monotonic = monotonic
         self._sleep = sleep
         self._hint = asyncio.Event()
-        self._runners: dict[LaneId, LaneRunner] = {}
+        self._crowded_since: float | None = None
+        self._roster: Roster | None = None
         self._leases = Leases(lease_seconds=lease_seconds, monotonic=monotonic)
-        self._settler = Settler(outbox, sleep=sleep)
-        attempts = Attempts(
-            destinations=destinations,
-            slots=asyncio.Semaphore(max_in_flight),
-            monotonic=monotonic,
-            random=random,
-            logs_delivered=logs_delivered,
-        )
+        self._outage = Outage(sleep=sleep, monotonic=monotonic)
+        self._settler = Settler(outbox, outage=self._outage, monotonic=monotonic)
         self._tools = Tools(
             outbox=outbox,
             leases=self._leases,
-            attempts=attempts,
+            attempts=Attempts(
+                destinations=destinations,
+                slots=asyncio.Semaphore(max_in_flight),
+                monotonic=monotonic,
+                random=random,
+                logs_delivered=logs_delivered,
+            ),
             settler=self._settler,
+            outage=self._outage,
             configuration=configuration,
             refresh=refresh,
             monotonic=monotonic,
-            sleep=sleep,
         )
 
     def wake(self, lanes: frozenset[LaneId]) -> None:
         """Hear from this process that lanes have something owed: a hint that saves a tick."""
-        for lane_id in lanes & self._runners.keys():
-            self._runners[lane_id].wake()
-        if not lanes <= self._runners.keys():
+        if self._roster is not None and not self._roster.wake(lanes):
             self._hint.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Lease, deliver, settle until stopped; then finish what is in flight and give the lanes back."""
-        async with asyncio.TaskGroup() as group:
-            chores = [
-                group.create_task(each, name=name)
-                for name, each in (("settle", self._settler.run()), ("renew", self._renew()), ("sweep", self._sweep()))
-            ]
-            runners = await self._schedule(stop, group)
-            for runner in self._runners.values():
-                runner.give_back()
-            if runners:
-                await asyncio.wait(runners)
-            for chore in chores:
-                chore.cancel()
-        await self._leave()
+        """Lease, deliver, settle until stopped; then finish what is in flight and give the lanes back.
 
-    async def _schedule(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> set[asyncio.Task[None]]:
-        outage = Outage("outbox.unseen", sleep=self._sleep)
-        running: set[asyncio.Task[None]] = set()
+        Cancelled: attempts in flight are cut off and stay owed; a settle under way has 2 s to end, leaving another 2 s.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                roster = self._roster = Roster(self._tools, group)
+                chores = [
+                    group.create_task(each, name=name)
+                    for name, each in (
+                        ("settle", self._settler.run()),
+                        ("renew", self._renew(roster)),
+                        ("sweep", self._sweep()),
+                        ("stop", self._hear(stop)),
+                    )
+                ]
+                await self._schedule(stop, roster)
+                await roster.close()
+                for chore in chores:
+                    chore.cancel()
+        finally:
+            self._roster = None
+            LANES_HELD.set(0)
+            await self._leave()
+
+    async def _schedule(self, stop: asyncio.Event, roster: Roster) -> None:
+        retry = Retry(self._outage, part="schedule")
         while not stop.is_set():
             try:
                 survey = await self._outbox.survey()
-                for lease in await self._take_share(survey):
-                    task = group.create_task(self._run_lane(lease), name=f"lane {lease.lane_id}")
-                    running.add(task)
-                    task.add_done_callback(running.discard)
-                outage.end()
-            except StoreError as error:
-                await outage.pause(error)
+                roster.notice(survey.awake)
+                await self._take_share(survey, roster, stop)
+                retry.succeeded()
+            except StoreUnavailable as error:
+                await retry.pause(error)
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
                 _log.exception("relay.stumbled")
-                await outage.pause(None)
-            await self._wait_for_tick(stop)
-        return running
+                await retry.pause()
+            LANES_HELD.set(len(roster))
+            await self._next_tick(stop)
 
-    async def _take_share(self, survey: LaneSurvey) -> list[Lease]:
-        for lane_id in survey.awake & self._runners.keys():
-            self._runners[lane_id].wake()
-        LANES_HELD.set(len(self._leases))
-        share = min(HELD_LIMIT, -(-survey.active // max(1, survey.replicas)))
-        room = share - len(self._leases)
-        if room < 0 or (survey.waiting and room == 0):
-            self._ask_back(max(-room, 0) or 1, must=room < 0)
-        if room <= 0 or not survey.waiting:
-            return []
-        asked_at = self._monotonic()
-        leases = list(await self._outbox.lease(min(room, survey.waiting)))
-        self._leases.keep(leases, asked_at=asked_at)
-        return leases
-
-    def _ask_back(self, count: int, *, must: bool) -> None:
-        """Give places to lanes that wait: those served longest first, and without need only after their quantum."""
-        served = sorted(
-            (each for each in self._runners.values() if not each.is_giving_back), key=lambda each: each.began
-        )
-        count -= sum(each.is_giving_back for each in self._runners.values())
-        for runner in served[: max(0, count)]:
-            if must or self._monotonic() - runner.began >= QUANTUM_SECONDS:
-                runner.give_back()
-
-    async def _run_lane(self, lease: Lease) -> None:
-        runner = self._runners[lease.lane_id] = LaneRunner(lease, self._tools)
-        try:
-            await runner.run()
-        except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
-            _log.exception("lane.broke", lane_id=lease.lane_id)
-        finally:
-            self._leases.drop(lease)
-            if self._runners.get(lease.lane_id) is runner:
-                del self._runners[lease.lane_id]
-        try:
-            await self._outbox.release([lease])
-        except StoreError as error:
-            _log.debug("lane.unreleased", lane_id=lease.lane_id, error=str(error))  # its lease ends by itself
-
-    async def _renew(self) -> None:
-        outage = Outage("lease.unrenewed", sleep=self._sleep)
-        while True:
-            await self._sleep(self._lease_seconds / 3)
-            leases = self._leases.all()
-            if not leases:
-                continue
+    async def _take_share(self, survey: LaneSurvey, roster: Roster, stop: asyncio.Event) -> None:
+        """Hold as many lanes as a fair share allows, no more, and let those that wait have their turn."""
+        share = min(self._max_lanes, -(-survey.active // max(1, survey.replicas)))
+        room = share - len(roster)
+        if room < 0:
+            roster.shed(-room)
+        self._rotate_if_crowded(survey, roster, is_full=room <= 0)
+        if room > 0 and survey.waiting and not stop.is_set():
             asked_at = self._monotonic()
+            roster.start(await self._outbox.lease(min(room, survey.waiting)), asked_at=asked_at)
+
+    def _rotate_if_crowded(self, survey: LaneSurvey, roster: Roster, *, is_full: bool) -> None:
+        # Lanes that wait for a moment only are those another replica is about to take.
+        if not survey.waiting or not is_full:
+            self._crowded_since = None
+        elif self._crowded_since is None:
+            self._crowded_since = self._monotonic()
+        elif self._monotonic() - self._crowded_since >= QUANTUM_SECONDS:
+            roster.rotate(survey.waiting)
+            self._crowded_since = self._monotonic()
+
+    async def _renew(self, roster: Roster) -> None:
+        retry = Retry(self._outage, part="renew")
+        is_late = False
+        while True:
+            # After a failure the next try comes soon: the leases run on.
+            if not is_late:
+                await self._sleep(self._lease_seconds / 3)
             try:
-                held = await self._outbox.renew(leases)
-                outage.end()
-            except StoreError as error:
-                await outage.pause(error)
-                continue
+                await self._renew_once(roster)
+                retry.succeeded()
+                is_late = False
+            except StoreUnavailable as error:
+                is_late = True
+                await retry.pause(error)
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                is_late = True
                 _log.exception("renewal.stumbled")
-                continue
-            self._leases.keep(
-                [each for each in leases if each.lane_id in held and self._leases.holds(each)], asked_at=asked_at
-            )
-            for lost in (each for each in leases if each.lane_id not in held):
-                self._leases.drop(lost)
-                if lost.lane_id in self._runners:
-                    self._runners[lost.lane_id].wake()
+                await retry.pause()
+
+    async def _renew_once(self, roster: Roster) -> None:
+        leases = self._leases.all()
+        if not leases:
+            return
+        asked_at = self._monotonic()
+        held = await self._outbox.renew(leases)
+        self._leases.prolong((each for each in leases if each.lane_id in held), asked_at=asked_at)
+        for lost in (each for each in leases if each.lane_id not in held):
+            self._leases.drop(lost)
+        roster.nudge()
 
     async def _sweep(self) -> None:
-        outage = Outage("outbox.unswept", sleep=self._sleep)
+        retry = Retry(self._outage, part="sweep")
         while True:
             try:
                 if await self._outbox.sweep():
                     self._hint.set()
-                outage.end()
-            except StoreError as error:
-                await outage.pause(error)
+                retry.succeeded()
+            except StoreUnavailable as error:
+                await retry.pause(error)
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
                 _log.exception("sweep.stumbled")
             await self._sleep(SWEEP_SECONDS)
 
     async def _leave(self) -> None:
         try:
-            await self._outbox.leave()
-        except StoreError as error:
-            _log.debug("replica.unleft", error=str(error))  # the others notice by themselves
-        for destination in self._destinations.values():
-            await destination.aclose()
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._outbox.leave()
+        except Exception as error:  # noqa: BLE001 -- the end must not fail; the others notice by themselves
+            _log.debug("replica.unleft", error=repr(error))
+        for kind, destination in self._destinations.items():
+            try:
+                await destination.aclose()
+            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                _log.exception("destination.unclosed", kind=kind)
 
-    async def _wait_for_tick(self, stop: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(each.wait()) for each in (self._hint, stop)]
-        try:
-            await asyncio.wait(waits, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
+    async def _hear(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._hint.set()
+
+    async def _next_tick(self, stop: asyncio.Event) -> None:
+        if not stop.is_set():
+            await self._sleep(SHORTEST_TICK_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TICK_SECONDS - SHORTEST_TICK_SECONDS):
+                await self._hint.wait()
         self._hint.clear()

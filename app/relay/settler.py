@@ -2,61 +2,131 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from app.domain.delivery import Settlement
-from app.domain.errors import StoreError
+from app.domain.errors import StoreUnavailable
 from app.domain.ids import LaneId
-from app.domain.ports import Outbox, Sleep
-from app.relay.outage import Outage
+from app.domain.ports import Outbox
+from app.relay.outage import Outage, Retry
 
 BATCH: Final = 500
+# How long a settle under way may go on when the relay is cut off.
+LAST_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
-class Settler:
-    """One for the process. What waits here is bounded by what is in flight."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    settlement: Settlement
+    since: float
+    is_kept: asyncio.Future[bool]
 
-    def __init__(self, outbox: Outbox, *, sleep: Sleep) -> None:
+    def aged(self, now: float) -> Settlement:
+        """Give it as of now: its start is dated against the moment it is written down, which may be long after."""
+        return replace(
+            self.settlement, started_seconds_ago=self.settlement.started_seconds_ago + max(0.0, now - self.since)
+        )
+
+
+class Settler:
+    """One for the process. What waits here is bounded by what lanes may keep in memory."""
+
+    def __init__(self, outbox: Outbox, *, outage: Outage, monotonic: Callable[[], float]) -> None:
         """Take the outbox to write to, and how to wait while it is away."""
         self._outbox = outbox
-        self._sleep = sleep
-        self._waiting: deque[tuple[Settlement, asyncio.Future[bool]]] = deque()
+        self._monotonic = monotonic
+        self._retry = Retry(outage, part="settle")
+        self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
 
     async def settle(self, settlement: Settlement) -> bool:
         """Wait until it is written down; False when its lease turned out to be lost."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((settlement, done))
+        is_kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(settlement=settlement, since=self._monotonic(), is_kept=is_kept))
         self._work.set()
-        return await done
+        return await is_kept
 
     async def run(self) -> None:
         """Settle until cancelled; the relay cancels it when nothing can come any more."""
-        outage = Outage("outbox.unsettled", sleep=self._sleep)
         while True:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                lost = await self._write([settlement for settlement, _ in batch], outage)
-                for settlement, done in batch:
-                    if not done.done():
-                        done.set_result(settlement.lease.lane_id not in lost)
+                refused = await self._settle_or_split(batch)
+                if refused:
+                    # They stay owed and in memory, so they are not sent again meanwhile; the others go on.
+                    _log.error("settlement.refused", count=len(refused), delivery_id=_delivery_id(refused[0]))
+                    self._waiting.extend(refused)
+                    await self._retry.pause()
+                else:
+                    self._retry.succeeded()
 
-    async def _write(self, batch: list[Settlement], outage: Outage) -> frozenset[LaneId]:
+    async def _settle_or_split(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        """Write a batch down; one that the database refuses is split until the offender stands alone."""
+        try:
+            await self._settle(batch, _whole)
+        except Exception as error:  # noqa: BLE001 -- the one of this loop: whatever it is, the others get written down
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return [*await self._settle_or_split(batch[:half]), *await self._settle_or_split(batch[half:])]
+            return await self._settle_bare(batch, error)
+        return []
+
+    async def _settle_bare(self, batch: Sequence[_Waiting], error: Exception) -> list[_Waiting]:
+        """Leave out what a receiver can have a say in, and try once more; give back what is refused even so."""
+        _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
+        try:
+            await self._settle(batch, _bare)
+        except Exception:  # noqa: BLE001 -- likewise
+            _log.exception("settlement.broke", delivery_id=_delivery_id(batch[0]))
+            return list(batch)
+        return []
+
+    async def _settle(self, batch: Sequence[_Waiting], form: Callable[[Settlement], Settlement]) -> None:
+        """Write a batch down in that form, as soon as the database is there."""
+        lost = await self._write(batch, form)
+        for each in batch:
+            if not each.is_kept.done():
+                each.is_kept.set_result(each.settlement.lease.lane_id not in lost)
+
+    async def _write(self, batch: Sequence[_Waiting], form: Callable[[Settlement], Settlement]) -> frozenset[LaneId]:
         while True:
+            now = self._monotonic()
+            writing = asyncio.ensure_future(self._outbox.settle([form(each.aged(now)) for each in batch]))
             try:
-                # Shielded: a settle under way is better finished than repeated.
-                lost = await asyncio.shield(self._outbox.settle(batch))
-            except StoreError as error:
-                await outage.pause(error)
-            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
-                _log.exception("settle.failed", settlements=len(batch))
-                await outage.pause(None)
-            else:
-                outage.end()
-                return lost
+                return await self._finish(writing)
+            except StoreUnavailable as error:
+                await self._retry.pause(error)
+
+    async def _finish(self, writing: asyncio.Future[frozenset[LaneId]]) -> frozenset[LaneId]:
+        """Let a settle under way end when this task is cancelled: better finished than repeated."""
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            if not writing.done():
+                await asyncio.wait([writing], timeout=LAST_SECONDS)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
+
+
+def _whole(settlement: Settlement) -> Settlement:
+    return settlement
+
+
+def _bare(settlement: Settlement) -> Settlement:
+    if settlement.outcome is None:
+        return settlement
+    outcome = replace(settlement.outcome, error="what the receiver said could not be kept", response=b"")
+    return replace(settlement, outcome=outcome)
+
+
+def _delivery_id(waiting: _Waiting) -> str:
+    return waiting.settlement.owed.idempotency_key
