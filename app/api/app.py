@@ -19,7 +19,7 @@ from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
 from app.api.sources import SourceFields
 from app.api.state import ApiState, Kinds
-from app.api.subscriptions import SubscriptionFields
+from app.api.subscription_fields import SubscriptionFields
 
 __all__ = ["ApiState", "create_app", "openapi_document"]
 

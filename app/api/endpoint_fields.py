@@ -54,6 +54,7 @@ class EndpointFields(BaseModel):
     secret: str | None = Field(
         default=None,
         description="Of a webhook, at creation only: `whsec_` and 24 to 64 bytes in base64. Made if not given.",
+        json_schema_extra={"writeOnly": True},
     )
 
 

@@ -115,8 +115,9 @@ def _name_kinds(properties: Document, configs: Mapping[str, type[BaseModel]]) ->
 
 
 def _patch_schema(schema: Document) -> Document:
-    # The same members, each of which may be left out; those with a default also null.
+    # The members that can change, each of which may be left out; those with a default also null.
     patch = copy.deepcopy(schema)
+    patch["properties"] = {name: member for name, member in patch["properties"].items() if not member.get("writeOnly")}
     required = patch.pop("required", [])
     patch["title"] = _patch_name(patch["title"])
     patch["description"] = "A merge patch (RFC 7396): what is left out stays, null takes the default again."
