@@ -16,7 +16,8 @@ from app.api.paging import Page, PageQuery, cut_page, read_cursor
 from app.api.state import State
 from app.domain.ids import DeliveryKey, parse_id, public_id
 from app.domain.verdict import DeadReason, DeliveryStatus
-from app.store.deliveries import Attempt, Delivery, DeliveryFilter, get_delivery, list_deliveries
+from app.store import deliveries
+from app.store.deliveries import Attempt, Delivery, DeliveryFilter
 from app.store.place import Place
 from app.store.retry import RetryAnswer, retry
 
@@ -68,7 +69,7 @@ class DeliveryPage(Page[DeliveryView]):
 
 
 @router.get("", operation_id="list_deliveries", responses=problems(400, 422))
-async def list_page(tenant: Tenant, state: State, query: Annotated[DeliveryQuery, Query()]) -> DeliveryPage:
+async def list_deliveries(tenant: Tenant, state: State, query: Annotated[DeliveryQuery, Query()]) -> DeliveryPage:
     """List deliveries, newest first; one that ends meanwhile keeps its place."""
     after = read_cursor("dlv", query.cursor)
     wanted = DeliveryFilter(
@@ -78,16 +79,16 @@ async def list_page(tenant: Tenant, state: State, query: Annotated[DeliveryQuery
         event_id=query.event_id,
     )
     async with state.database.read() as connection:
-        found = await list_deliveries(connection, tenant, wanted=wanted, after=after, limit=query.limit + 1)
+        found = await deliveries.list_deliveries(connection, tenant, wanted=wanted, after=after, limit=query.limit + 1)
     rows, cursor = cut_page("dlv", found, query.limit, lambda each: Place(at=each.created_at, id=each.key))
     return DeliveryPage(data=[delivery_view(each) for each in rows], next_cursor=cursor)
 
 
 @router.get("/{delivery_id}", operation_id="get_delivery", responses=problems(404))
-async def get_one(tenant: Tenant, state: State, delivery_id: str) -> DeliveryDetail:
+async def get_delivery(tenant: Tenant, state: State, delivery_id: str) -> DeliveryDetail:
     """Give one delivery with its attempts."""
     async with state.database.read() as connection:
-        found = await get_delivery(connection, tenant, _key(delivery_id))
+        found = await deliveries.get_delivery(connection, tenant, _key(delivery_id))
     return _detail(found)
 
 
@@ -97,13 +98,13 @@ async def get_one(tenant: Tenant, state: State, delivery_id: str) -> DeliveryDet
     status_code=HTTPStatus.ACCEPTED,
     responses=problems(404, 409),
 )
-async def retry_one(tenant: Tenant, state: State, delivery_id: str) -> DeliveryDetail:
+async def retry_delivery(tenant: Tenant, state: State, delivery_id: str) -> DeliveryDetail:
     """Make a pending delivery due now, or a dead one pending again with a fresh schedule."""
     key = _key(delivery_id)
     async with state.database.write() as connection:
         retried = await retry(connection, tenant, key)
         _refuse(retried.answer)
-        found = await get_delivery(connection, tenant, key)
+        found = await deliveries.get_delivery(connection, tenant, key)
     if retried.lane_id is not None:
         state.wake(frozenset({retried.lane_id}))
     return _detail(found)

@@ -15,8 +15,8 @@ from app.api.state import State
 from app.domain.event import Change, StoredEvent
 from app.domain.ids import EventId, parse_id
 from app.domain.rendering import event_fields
-from app.store.deliveries import deliveries_of_event
-from app.store.events import EventFilter, get_event, get_record, list_events
+from app.store import deliveries, events
+from app.store.events import EventFilter
 from app.store.place import Place
 
 router = APIRouter(prefix="/events", tags=["events"])
@@ -75,7 +75,9 @@ class EventPage(Page[EventView]):
 
 
 @router.get("", operation_id="list_events", responses=problems(400, 422))
-async def list_page(tenant: Tenant, state: State, query: Annotated[EventQuery, Query()], request: Request) -> EventPage:
+async def list_events(
+    tenant: Tenant, state: State, query: Annotated[EventQuery, Query()], request: Request
+) -> EventPage:
     """List events, those recorded last first."""
     after = read_cursor("evt", query.cursor)
     wanted = EventFilter(
@@ -86,21 +88,21 @@ async def list_page(tenant: Tenant, state: State, query: Annotated[EventQuery, Q
         until=query.until,
     )
     async with state.database.read() as connection:
-        found = await list_events(connection, tenant, wanted=wanted, after=after, limit=query.limit + 1)
+        found = await events.list_events(connection, tenant, wanted=wanted, after=after, limit=query.limit + 1)
     rows, cursor = cut_page("evt", found, query.limit, lambda each: Place(at=each.recorded_at, id=each.event.id))
     return EventPage(data=[_view(each) for each in rows], next_cursor=cursor)
 
 
 @router.get("/{event_id}", operation_id="get_event", responses=problems(404))
-async def get_one(tenant: Tenant, state: State, event_id: str) -> EventDetail:
+async def get_event(tenant: Tenant, state: State, event_id: str) -> EventDetail:
     """Give one event with its deliveries."""
     raw = _id(event_id)
     async with state.database.read() as connection:
-        found = await get_event(connection, tenant, raw)
-        deliveries = await deliveries_of_event(connection, tenant, raw)
+        found = await events.get_event(connection, tenant, raw)
+        owed = await deliveries.deliveries_of_event(connection, tenant, raw)
     if found is None:
         raise not_found("event")
-    return EventDetail(**dict(_view(found)), deliveries=[delivery_view(each) for each in deliveries])
+    return EventDetail(**dict(_view(found)), deliveries=[delivery_view(each) for each in owed])
 
 
 @router.get(
@@ -109,10 +111,10 @@ async def get_one(tenant: Tenant, state: State, event_id: str) -> EventDetail:
     response_class=Response,
     responses={**_RECORD, **problems(404)},
 )
-async def get_record_of_one(tenant: Tenant, state: State, event_id: str) -> Response:
+async def get_event_record(tenant: Tenant, state: State, event_id: str) -> Response:
     """Give the bytes of the event's record as they were received."""
     async with state.database.read() as connection:
-        record = await get_record(connection, tenant, _id(event_id))
+        record = await events.get_record(connection, tenant, _id(event_id))
     if record is None:
         raise not_found("event")
     # Whoever wrote the record is a stranger: no browser is to take it for anything but JSON.

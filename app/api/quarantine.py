@@ -12,7 +12,8 @@ from app.api.openapi import problems
 from app.api.paging import Page, PageParameters, read_cursor, write_cursor
 from app.api.state import State
 from app.domain.ids import QuarantineId, parse_id, public_id
-from app.store.quarantine import Quarantined, get_quarantined, list_quarantine
+from app.store import quarantine
+from app.store.quarantine import Quarantined
 
 router = APIRouter(prefix="/quarantine", tags=["quarantine"])
 
@@ -34,23 +35,23 @@ class QuarantinePage(Page[QuarantineView]):
 
 
 @router.get("", operation_id="list_quarantine", responses=problems(400, 422))
-async def list_page(tenant: Tenant, state: State, query: PageParameters) -> QuarantinePage:
+async def list_quarantine(tenant: Tenant, state: State, query: PageParameters) -> QuarantinePage:
     """List the quarantine, what came last first. A page ends before its limit when it would hold too many bytes."""
     after = read_cursor("qrn", query.cursor)
     async with state.database.read() as connection:
-        rows, place = await list_quarantine(connection, tenant, after=after, limit=query.limit)
+        rows, place = await quarantine.list_quarantine(connection, tenant, after=after, limit=query.limit)
     cursor = None if place is None else write_cursor("qrn", place)
     return QuarantinePage(data=[_view(each) for each in rows], next_cursor=cursor)
 
 
 @router.get("/{quarantine_id}", operation_id="get_quarantined", responses=problems(404))
-async def get_one(tenant: Tenant, state: State, quarantine_id: str) -> QuarantineView:
+async def get_quarantined(tenant: Tenant, state: State, quarantine_id: str) -> QuarantineView:
     """Give one thing from the quarantine."""
     raw = parse_id("qrn", quarantine_id)
     if raw is None:
         raise not_found("thing in the quarantine")
     async with state.database.read() as connection:
-        found = await get_quarantined(connection, tenant, QuarantineId(raw))
+        found = await quarantine.get_quarantined(connection, tenant, QuarantineId(raw))
     if found is None:
         raise not_found("thing in the quarantine")
     return _view(found)
