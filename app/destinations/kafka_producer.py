@@ -6,6 +6,7 @@ deadline is ours, and after any trouble it is halted before anything is sent aga
 
 import asyncio
 import contextlib
+import logging
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -35,6 +36,9 @@ from aiokafka.errors import (
 from app.destinations.formats import KafkaMessage
 from app.destinations.guard import AddressRefused
 from app.domain.outcome import OutcomeKind
+
+# While a broker is down it complains ten times a second, at error level; what it would say is in the outcomes.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 # The broker's limit is to decide, not ours.
 LARGEST_REQUEST: Final = 32 * 2**20

@@ -97,20 +97,18 @@ class Webhook:
 
     def _request(self, endpoint: Endpoint, owed: Owed) -> _Request:
         message = http_message(owed)
-        timestamp = int(time.time())
+        key, timestamp = owed.idempotency_key, int(time.time())
         own = endpoint.config.get("headers")
         headers = {name: str(value) for name, value in own.items()} if isinstance(own, dict) else {}
         headers |= message.headers
         headers |= {
             "User-Agent": f"Bucketpost/{self.version}",
-            "Idempotency-Key": owed.idempotency_key,
-            "webhook-id": owed.idempotency_key,
+            "Idempotency-Key": key,
+            "webhook-id": key,
             "webhook-timestamp": str(timestamp),
         }
         if endpoint.secret is not None:
-            headers["webhook-signature"] = sign(
-                endpoint.secret, message_id=owed.idempotency_key, timestamp=timestamp, body=message.body
-            )
+            headers["webhook-signature"] = sign(endpoint.secret, message_id=key, timestamp=timestamp, body=message.body)
         return _Request(url=parse_url(str(endpoint.config["url"])), headers=headers, body=message.body)
 
     async def _post(self, request: _Request, progress: _Progress) -> Answer:

@@ -1,6 +1,7 @@
 """What Kafka endpoints promise beyond the contract, against a real broker."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -164,6 +165,26 @@ async def test_a_broker_that_goes_and_comes_back(own_kafka: EmbeddedKafka, desti
     assert [record.header("idempotency-key") for record in arrived] == [
         make_owed(number).idempotency_key for number in (1, 2, 3)
     ]
+
+
+async def test_a_frozen_broker_costs_no_more_than_the_limit(
+    own_kafka: EmbeddedKafka, destination: KafkaDestination
+) -> None:
+    """With a connection that is open already, and with one that is new; thawed, it is served again."""
+    topic = await own_kafka.create_topic()
+    endpoint = endpoint_of(own_kafka, topic, timeout_seconds=1.0)
+    await destination.send(endpoint, [make_owed(1)])
+
+    own_kafka.process.send(signal.SIGSTOP)
+    try:
+        frozen = [
+            await asyncio.wait_for(destination.send(endpoint, [make_owed(2)]), 1.0 + CLOSE_SECONDS) for _ in range(2)
+        ]
+    finally:
+        own_kafka.process.send(signal.SIGCONT)
+    thawed = await destination.send(endpoint_of(own_kafka, topic), [make_owed(2)])
+
+    assert [kinds(each) for each in (*frozen, thawed)] == [["timed_out"], ["timed_out"], ["delivered"]]
 
 
 async def test_closing_is_bounded_while_the_broker_is_down(own_kafka: EmbeddedKafka) -> None:
