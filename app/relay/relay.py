@@ -152,7 +152,7 @@ class Relay:
             self._crowded_since = self._monotonic()
 
     async def _renew(self, roster: Roster) -> None:
-        retry = Retry(self._outage, part="renew")
+        retry = Retry(self._outage, part="renew", longest_seconds=self._lease_seconds / 10)
         is_late = False
         while True:
             # After a failure the next try comes soon: the leases run on.
@@ -176,7 +176,9 @@ class Relay:
             return
         asked_at = self._monotonic()
         held = await self._outbox.renew(leases)
-        self._leases.prolong((each for each in leases if each.lane_id in held), asked_at=asked_at)
+        # One that was dropped while the call was under way stays dropped.
+        renewed = [each for each in leases if each.lane_id in held and self._leases.holds(each)]
+        self._leases.keep(renewed, asked_at=asked_at)
         for lost in (each for each in leases if each.lane_id not in held):
             self._leases.drop(lost)
         roster.nudge()

@@ -41,7 +41,7 @@ class Roster:
     def start(self, leases: Iterable[Lease], *, asked_at: float) -> None:
         """Work off lanes that a call sent at `asked_at` leased."""
         leases = list(leases)
-        self._tools.leases.take(leases, asked_at=asked_at)
+        self._tools.leases.keep(leases, asked_at=asked_at)
         for lease in leases:
             # The same lane again: its lease had run out here unnoticed. The older runner first ends what it has in
             # flight, so that the newer one does not send it a second time.
