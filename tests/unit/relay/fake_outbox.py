@@ -1,0 +1,267 @@
+"""The outbox in memory, with the semantics of the one in the database: leases, fences, rest, settle. Time is the loop's.
+
+One FakeOutbox is the database; `for_replica` gives what one relay sees of it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.errors import StoreUnavailable
+from app.domain.ids import EndpointId, LaneId, ReplicaId
+from app.domain.ports import Wake
+from tests.unit.relay.virtual_time import now
+
+FAR: Final = float("inf")
+
+
+@dataclass(slots=True)
+class Lane:
+    """A row of the lane table."""
+
+    id: LaneId
+    endpoint_id: EndpointId
+    owner: ReplicaId | None = None
+    fence: int = 0
+    lease_until: float = 0.0
+    wake_at: float = FAR
+    last_served: float = 0.0
+
+
+@dataclass(slots=True)
+class Debt:
+    """A row of the outbox table."""
+
+    owed: Owed
+    due_at: float
+
+
+@dataclass(slots=True)
+class Ended:
+    """A delivery that is owed no more, and how it ended."""
+
+    owed: Owed
+    status: str
+    reason: str | None
+
+
+@dataclass(slots=True)
+class FakeOutbox:
+    """What all replicas share. `away` makes every call fail, `failing` only calls of these names."""
+
+    lease_seconds: float = 10.0
+    away: bool = False
+    failing: set[str] = field(default_factory=set)
+    latency_seconds: float = 0.001
+    lanes: dict[LaneId, Lane] = field(default_factory=dict)
+    debts: dict[int, Debt] = field(default_factory=dict)
+    ended: dict[bytes, Ended] = field(default_factory=dict)
+    seen_at: dict[ReplicaId, float] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    most_in_memory: int = 0
+    settled: list[Settlement] = field(default_factory=list)
+    unheld: list[Settlement] = field(default_factory=list)
+    deleted_endpoints: set[EndpointId] = field(default_factory=set)
+
+    def add_lane(self, lane_id: LaneId, endpoint_id: EndpointId) -> None:
+        """Set a lane up, asleep."""
+        self.lanes[lane_id] = Lane(id=lane_id, endpoint_id=endpoint_id)
+
+    def owe(self, *owed: Owed, wake: Wake | None = None) -> None:
+        """Commit deliveries, due now, and wake their lanes; `wake` is the hint to the process that wrote them."""
+        for each in owed:
+            self.debts[each.row_id] = Debt(owed=each, due_at=now())
+            lane = self.lanes[each.lane_id]
+            lane.wake_at = min(lane.wake_at, now())
+        if wake:
+            wake(frozenset(each.lane_id for each in owed))
+
+    def for_replica(self, name: str) -> "ReplicaOutbox":
+        """Give the port as one replica's life sees it; each start of a process needs a new name."""
+        return ReplicaOutbox(self, ReplicaId(name.encode()))
+
+    def statuses(self) -> Counter[str]:
+        """Count the deliveries that ended, by how."""
+        return Counter(each.status for each in self.ended.values())
+
+    def holders(self) -> Counter[ReplicaId]:
+        """Count the lanes under a valid lease, by owner."""
+        return Counter(lane.owner for lane in self.lanes.values() if lane.owner and lane.lease_until > now())
+
+    @contextmanager
+    def outage(self, *names: str) -> Iterator[None]:
+        """Be away; with names, only for these calls."""
+        self.away, self.failing = not names, set(names)
+        try:
+            yield
+        finally:
+            self.away, self.failing = False, set()
+
+    def may_be_sent(self, lane_id: LaneId) -> list[Debt]:
+        """Give what a lane owes through subscriptions that are still there, by due time."""
+        if self.lanes[lane_id].endpoint_id in self.deleted_endpoints:
+            return []
+        mine = [debt for debt in self.debts.values() if debt.owed.lane_id == lane_id]
+        return sorted(mine, key=lambda debt: (debt.due_at, debt.owed.row_id))
+
+
+class ReplicaOutbox:
+    """The port Outbox for one replica. While `moving` is not set, its calls reach the database late."""
+
+    def __init__(self, shared: FakeOutbox, replica: ReplicaId) -> None:
+        """Take the shared state and who asks."""
+        self._shared = shared
+        self._replica = replica
+        self.moving = asyncio.Event()
+        self.moving.set()
+
+    async def survey(self) -> LaneSurvey:
+        """See the port."""
+        await self._travel("survey")
+        shared, at = self._shared, now()
+        shared.seen_at[self._replica] = at
+        lanes = shared.lanes.values()
+        return LaneSurvey(
+            waiting=sum(each.lease_until <= at and each.wake_at <= at for each in lanes),
+            awake=frozenset(
+                each.id
+                for each in lanes
+                if each.owner == self._replica and each.lease_until > at and each.wake_at <= at
+            ),
+            active=sum(each.lease_until > at or each.wake_at <= at for each in lanes),
+            replicas=sum(seen > at - shared.lease_seconds for seen in shared.seen_at.values()),
+        )
+
+    async def lease(self, limit: int) -> Sequence[Lease]:
+        """See the port."""
+        await self._travel("lease")
+        at = now()
+        waiting = [each for each in self._shared.lanes.values() if each.lease_until <= at and each.wake_at <= at]
+        taken = sorted(waiting, key=lambda each: (each.last_served, each.id))[:limit]
+        for lane in taken:
+            lane.owner, lane.fence, lane.last_served = self._replica, lane.fence + 1, at
+            lane.lease_until = at + self._shared.lease_seconds
+        return [Lease(lane_id=each.id, endpoint_id=each.endpoint_id, fence=each.fence) for each in taken]
+
+    async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
+        """See the port."""
+        await self._travel("renew")
+        return self._renew(leases, self._shared.lease_seconds)
+
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        """See the port; the lease is not looked at, as in the database."""
+        await self._travel("fetch")
+        self._shared.most_in_memory = max(self._shared.most_in_memory, len(leave_out) + limit)
+        at, left_out = now(), set(leave_out)
+        due = [
+            debt.owed
+            for debt in self._shared.may_be_sent(lease.lane_id)
+            if debt.due_at <= at and debt.owed.row_id not in left_out
+        ]
+        return due[:limit]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
+        """See the port."""
+        await self._travel("settle")
+        claims = [each.lease for each in settlements]
+        held = self._renew(claims, self._shared.lease_seconds)
+        for each in settlements:
+            is_held = self._holds(each.lease)
+            if each.verdict.status == "delivered":
+                self._end(each)
+            elif not is_held:
+                self._shared.unheld.append(each)
+            elif each.verdict.status == "pending":
+                self._postpone(each)
+            else:
+                self._end(each)
+        return frozenset(each.lane_id for each in claims) - held
+
+    async def rest(self, lease: Lease) -> bool:
+        """See the port: in two halves, and a delivery that comes between them wakes the lane."""
+        await self._travel("rest")
+        if not self._holds(lease):
+            return True
+        lane = self._shared.lanes[lease.lane_id]
+        lane.wake_at = FAR
+        await self._travel("rest")
+        following = next(iter(self._shared.may_be_sent(lease.lane_id)), None)
+        if following is None:
+            return True
+        if self._holds(lease):
+            lane.wake_at = min(lane.wake_at, following.due_at)
+        return following.due_at > now()
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """See the port."""
+        await self._travel("release")
+        for lease in leases:
+            if self._holds(lease):
+                lane = self._shared.lanes[lease.lane_id]
+                lane.owner, lane.lease_until = None, now()
+
+    async def sweep(self) -> int:
+        """See the port."""
+        await self._travel("sweep")
+        woken = 0
+        for lane in self._shared.lanes.values():
+            due = self._shared.may_be_sent(lane.id)
+            if due and due[0].due_at <= now() and lane.wake_at > now():
+                lane.wake_at = now()
+                woken += 1
+        for row_id, debt in list(self._shared.debts.items()):
+            if debt.owed.endpoint_id in self._shared.deleted_endpoints:
+                del self._shared.debts[row_id]
+                self._shared.ended[debt.owed.key] = Ended(owed=debt.owed, status="cancelled", reason=None)
+        return woken
+
+    async def leave(self) -> None:
+        """See the port."""
+        await self._travel("leave")
+        for lane in self._shared.lanes.values():
+            if lane.owner == self._replica:
+                lane.owner, lane.lease_until = None, now()
+        self._shared.seen_at.pop(self._replica, None)
+
+    async def _travel(self, name: str) -> None:
+        self._shared.calls[name] += 1
+        await asyncio.sleep(self._shared.latency_seconds)
+        await self.moving.wait()
+        if self._shared.away or name in self._shared.failing:
+            self._shared.failures[name] += 1
+            raise StoreUnavailable
+
+    def _holds(self, lease: Lease) -> bool:
+        lane = self._shared.lanes[lease.lane_id]
+        return lane.owner == self._replica and lane.fence == lease.fence
+
+    def _renew(self, leases: Sequence[Lease], seconds: float) -> frozenset[LaneId]:
+        held = [each for each in leases if self._holds(each)]
+        for each in held:
+            self._shared.lanes[each.lane_id].lease_until = now() + seconds
+        return frozenset(each.lane_id for each in held)
+
+    def _postpone(self, settlement: Settlement) -> None:
+        debt = self._shared.debts.get(settlement.owed.row_id)
+        if debt is None or debt.owed.tries != settlement.owed.tries:
+            return
+        self._shared.settled.append(settlement)
+        more = int(settlement.outcome is not None)
+        debt.owed = replace(debt.owed, tries=debt.owed.tries + more, failures=debt.owed.failures + more)
+        debt.due_at = now() + settlement.verdict.delay_seconds
+
+    def _end(self, settlement: Settlement) -> None:
+        known = self._shared.ended.get(settlement.owed.key)
+        is_raised = known is not None and known.status == "dead" and settlement.verdict.status == "delivered"
+        if self._shared.debts.pop(settlement.owed.row_id, None) is None and not is_raised:
+            return
+        self._shared.settled.append(settlement)
+        verdict = settlement.verdict
+        self._shared.ended[settlement.owed.key] = Ended(
+            owed=settlement.owed, status=verdict.status, reason=verdict.reason
+        )
