@@ -127,13 +127,13 @@ class Relay:
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
                 _log.exception("relay.stumbled")
                 await retry.pause()
-            LANES_HELD.set(len(roster))
+            LANES_HELD.set(len(self._leases))
             await self._next_tick(stop)
 
     async def _take_share(self, survey: LaneSurvey, roster: Roster, stop: asyncio.Event) -> None:
         """Hold as many lanes as a fair share allows, no more, and let those that wait have their turn."""
         share = min(self._max_lanes, -(-survey.active // max(1, survey.replicas)))
-        room = share - len(roster)
+        room = share - len(self._leases)
         if room < 0:
             roster.shed(-room)
         self._rotate_if_crowded(survey, roster, is_full=room <= 0)
