@@ -44,6 +44,7 @@ class Settler:
         self._retry = Retry(outage, part="settle")
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
+        self._is_refused = False
 
     async def settle(self, settlement: Settlement) -> bool:
         """Wait until it is written down; False when its lease turned out to be lost."""
@@ -62,10 +63,10 @@ class Settler:
                 refused = await self._settle_or_split(batch)
                 if refused:
                     # They stay owed and in memory, so they are not sent again meanwhile; the others go on.
-                    _log.error("settlement.refused", count=len(refused), delivery_id=_delivery_id(refused[0]))
                     self._waiting.extend(refused)
                     await self._retry.pause()
                 else:
+                    self._is_refused = False
                     self._retry.succeeded()
 
     async def _settle_or_split(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
@@ -81,12 +82,14 @@ class Settler:
 
     async def _settle_bare(self, batch: Sequence[_Waiting], error: Exception) -> list[_Waiting]:
         """Leave out what a receiver can have a say in, and try once more; give back what is refused even so."""
-        _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         try:
             await self._settle(batch, _bare)
         except Exception:  # noqa: BLE001 -- likewise
-            _log.exception("settlement.broke", delivery_id=_delivery_id(batch[0]))
+            if not self._is_refused:
+                self._is_refused = True
+                _log.exception("settlement.refused", delivery_id=_delivery_id(batch[0]))
             return list(batch)
+        _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         return []
 
     async def _settle(self, batch: Sequence[_Waiting], form: Callable[[Settlement], Settlement]) -> None:
