@@ -90,6 +90,7 @@ class LaneRunner:
     async def run(self) -> None:
         """Work until the lease is lost, asked back, or the lane was idle for long. Settles all it sent."""
         retry = Retry(self._tools.outage, part="lane")
+        broken_by: Exception | None = None
         async with self._attempts:
             while not self.asked_back.is_set() and self._tools.leases.holds(self.lease):
                 try:
@@ -97,11 +98,16 @@ class LaneRunner:
                 except StoreUnavailable as error:
                     self._must_look = True
                     await retry.pause(error)
+                except Exception as error:  # noqa: BLE001 -- raised below, when what is in flight has been settled
+                    broken_by = error
+                    break
                 else:
                     retry.succeeded()
                     if not goes_on:
                         break
             self._forget_queue()
+        if broken_by is not None:
+            raise broken_by
 
     async def _turn(self) -> bool:
         """Read, send, wait for a change; False when the lane was idle for long."""

@@ -1,6 +1,7 @@
 """Writes down what attempts gave: all that finished while the last settle ran goes into the next one."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Final
 import structlog
 
 from app.domain.delivery import Settlement
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Outbox
 from app.relay.outage import Outage, Retry
@@ -54,7 +55,13 @@ class Settler:
         return await is_kept
 
     async def run(self) -> None:
-        """Settle until cancelled; the relay cancels it when nothing can come any more."""
+        """Settle until cancelled: when nothing can come any more, or at the deadline, with one last settle."""
+        try:
+            await self._settle_all()
+        finally:
+            await self._settle_last()
+
+    async def _settle_all(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
@@ -68,6 +75,13 @@ class Settler:
                 else:
                     self._is_refused = False
                     self._retry.succeeded()
+
+    async def _settle_last(self) -> None:
+        last, now = list(self._waiting), self._monotonic()
+        if last:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._outbox.settle([each.aged(now) for each in last])
 
     async def _settle_or_split(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
         """Write a batch down; one that the database refuses is split until the offender stands alone."""
