@@ -12,6 +12,7 @@ from typing import Final
 from app.domain.configuration import Configuration, Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.errors import StoreUnavailable
+from app.domain.ids import SubscriptionId
 from app.domain.ports import Outbox
 from app.relay.attempts import Attempts
 from app.relay.leases import Leases
@@ -53,6 +54,7 @@ class LaneRunner:
         self._tools = tools
         self._queue: deque[Owed] = deque()
         self._in_memory: set[int] = set()
+        self._subscriptions: set[SubscriptionId] = set()
         self._in_flight = 0
         self._must_look = True
         self._looks_in_vain = 0
@@ -76,8 +78,9 @@ class LaneRunner:
             self.wake()
 
     def nudge(self) -> None:
-        """Say that the lease was prolonged or lost."""
-        self._change.set()
+        """Say that the lease was prolonged or lost; an idle lane that is still held goes on resting."""
+        if not self.is_idle or not self._tools.leases.holds(self.lease):
+            self._change.set()
 
     def ask_back(self) -> None:
         """Start nothing new; `run` ends when what is in flight is settled."""
@@ -87,6 +90,7 @@ class LaneRunner:
     async def run(self) -> None:
         """Work until the lease is lost, asked back, or the lane was idle for long. Settles all it sent."""
         retry = Retry(self._tools.outage, part="lane")
+        broken_by: Exception | None = None
         async with self._attempts:
             while not self.asked_back.is_set() and self._tools.leases.holds(self.lease):
                 try:
@@ -94,11 +98,16 @@ class LaneRunner:
                 except StoreUnavailable as error:
                     self._must_look = True
                     await retry.pause(error)
+                except Exception as error:  # noqa: BLE001 -- raised below, when what is in flight has been settled
+                    broken_by = error
+                    break
                 else:
                     retry.succeeded()
                     if not goes_on:
                         break
             self._forget_queue()
+        if broken_by is not None:
+            raise broken_by
 
     async def _turn(self) -> bool:
         """Read, send, wait for a change; False when the lane was idle for long."""
@@ -137,7 +146,7 @@ class LaneRunner:
         self._must_look = False
         limit = self._limit(endpoint)
         rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=tuple(self._in_memory))
-        fresh = [row for row in await self._wanted(rows) if row.row_id not in self._in_memory]
+        fresh = [row for row in self._wanted(rows) if row.row_id not in self._in_memory]
         self._in_memory.update(row.row_id for row in fresh)
         self._queue.extend(row for row in fresh if row.stored is not None)
         expired = [row for row in fresh if row.stored is None]
@@ -150,12 +159,11 @@ class LaneRunner:
         self._looked_at = self._tools.monotonic()
         self._looks_in_vain = 0 if found else self._looks_in_vain + 1
 
-    async def _wanted(self, rows: Sequence[Owed]) -> Sequence[Owed]:
-        """Leave out what subscriptions owe that are gone; one not known yet was made since the snapshot."""
-        known = self._tools.configuration().subscriptions
-        if any(row.subscription_id not in known for row in rows):
-            known = (await self._tools.refresh()).subscriptions
-        return [row for row in rows if row.subscription_id in known]
+    def _wanted(self, rows: Sequence[Owed]) -> list[Owed]:
+        """Leave out what is owed through subscriptions that were there and are gone; one never seen is newer."""
+        there = self._tools.configuration().subscriptions
+        self._subscriptions.update(row.subscription_id for row in rows if row.subscription_id in there)
+        return [row for row in rows if row.subscription_id in there or row.subscription_id not in self._subscriptions]
 
     def _start(self) -> None:
         endpoint = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
@@ -178,9 +186,8 @@ class LaneRunner:
     async def _send(self, batch: Sequence[Owed]) -> list[Settlement]:
         async with self._tools.attempts.slots:
             # The wait for a slot may have been long: whatever has changed meanwhile holds.
-            configuration = self._tools.configuration()
-            endpoint = configuration.endpoints.get(self.lease.endpoint_id)
-            wanted = [owed for owed in batch if owed.subscription_id in configuration.subscriptions]
+            endpoint = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
+            wanted = self._wanted(batch)
             if endpoint is None or not wanted or not self._may_start():
                 self._must_look = True
                 return []

@@ -29,16 +29,12 @@ class Leases:
         """Give them."""
         return list(self._held.values())
 
-    def take(self, leases: Iterable[Lease], *, asked_at: float) -> None:
-        """Trust what a call sent at `asked_at` claimed; an older claim on the same lane is thereby lost."""
+    def keep(self, leases: Iterable[Lease], *, asked_at: float) -> None:
+        """Trust what a call sent at `asked_at` claimed or renewed; a later claim on a lane ends the earlier one."""
         for lease in leases:
-            self._held[lease.lane_id] = lease
-            self._trusted_until[lease.lane_id] = asked_at + self._span
-
-    def prolong(self, leases: Iterable[Lease], *, asked_at: float) -> None:
-        """Trust longer what a call sent at `asked_at` renewed; one that was dropped meanwhile stays dropped."""
-        for lease in leases:
-            if self.holds(lease):
+            known = self._held.get(lease.lane_id)
+            if known is None or known.fence <= lease.fence:
+                self._held[lease.lane_id] = lease
                 self._trusted_until[lease.lane_id] = asked_at + self._span
 
     def drop(self, lease: Lease) -> None:

@@ -22,9 +22,9 @@ class Outage:
         self._monotonic = monotonic
         self._since: float | None = None
 
-    async def wait(self, tries: int) -> None:
-        """Wait before the next try; longer the more tries there were."""
-        await self._sleep(WAITS_SECONDS[min(tries, len(WAITS_SECONDS) - 1)])
+    async def wait(self, seconds: float) -> None:
+        """Wait before the next try."""
+        await self._sleep(seconds)
 
     def begin(self, error: StoreUnavailable, *, part: str) -> None:
         """Hear from a loop that the database did not answer."""
@@ -42,18 +42,20 @@ class Outage:
 class Retry:
     """One loop's tries against the database."""
 
-    def __init__(self, outage: Outage, *, part: str) -> None:
-        """Take the outage it shares with the other loops, and the loop's name for the log."""
+    def __init__(self, outage: Outage, *, part: str, longest_seconds: float = WAITS_SECONDS[-1]) -> None:
+        """Take the outage it shares with the other loops, the loop's name for the log, and its longest wait."""
         self._outage = outage
         self._part = part
+        self._longest_seconds = longest_seconds
         self._tries = 0
 
     async def pause(self, error: Exception | None = None) -> None:
-        """Wait before the next try; what is no outage is logged by whoever met it."""
+        """Wait before the next try, longer the more there were; what is no outage is logged by whoever met it."""
         if isinstance(error, StoreUnavailable):
             self._outage.begin(error, part=self._part)
-        tries, self._tries = self._tries, self._tries + 1
-        await self._outage.wait(tries)
+        wait = WAITS_SECONDS[min(self._tries, len(WAITS_SECONDS) - 1)]
+        self._tries += 1
+        await self._outage.wait(min(wait, self._longest_seconds))
 
     def succeeded(self) -> None:
         """Say that a try went well: the next failure is the first again."""

@@ -127,13 +127,13 @@ class Relay:
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
                 _log.exception("relay.stumbled")
                 await retry.pause()
-            LANES_HELD.set(len(roster))
+            LANES_HELD.set(len(self._leases))
             await self._next_tick(stop)
 
     async def _take_share(self, survey: LaneSurvey, roster: Roster, stop: asyncio.Event) -> None:
         """Hold as many lanes as a fair share allows, no more, and let those that wait have their turn."""
         share = min(self._max_lanes, -(-survey.active // max(1, survey.replicas)))
-        room = share - len(roster)
+        room = share - len(self._leases)
         if room < 0:
             roster.shed(-room)
         self._rotate_if_crowded(survey, roster, is_full=room <= 0)
@@ -152,7 +152,7 @@ class Relay:
             self._crowded_since = self._monotonic()
 
     async def _renew(self, roster: Roster) -> None:
-        retry = Retry(self._outage, part="renew")
+        retry = Retry(self._outage, part="renew", longest_seconds=self._lease_seconds / 10)
         is_late = False
         while True:
             # After a failure the next try comes soon: the leases run on.
@@ -176,7 +176,9 @@ class Relay:
             return
         asked_at = self._monotonic()
         held = await self._outbox.renew(leases)
-        self._leases.prolong((each for each in leases if each.lane_id in held), asked_at=asked_at)
+        # One that was dropped while the call was under way stays dropped.
+        renewed = [each for each in leases if each.lane_id in held and self._leases.holds(each)]
+        self._leases.keep(renewed, asked_at=asked_at)
         for lost in (each for each in leases if each.lane_id not in held):
             self._leases.drop(lost)
         roster.nudge()

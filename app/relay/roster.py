@@ -34,17 +34,13 @@ class Roster:
         self._tasks: dict[LaneId, asyncio.Task[None]] = {}
         self._unfinished: set[asyncio.Task[None]] = set()
 
-    def __len__(self) -> int:
-        """Count the lanes held, those being given back included."""
-        return len(self._runners)
-
     def start(self, leases: Iterable[Lease], *, asked_at: float) -> None:
         """Work off lanes that a call sent at `asked_at` leased."""
         leases = list(leases)
-        self._tools.leases.take(leases, asked_at=asked_at)
+        self._tools.leases.keep(leases, asked_at=asked_at)
         for lease in leases:
-            # The same lane again: its lease had run out here unnoticed. The older runner first ends what it has in
-            # flight, so that the newer one does not send it a second time.
+            # The same lane again: it was lost and is free again. The older runner first ends what it has in flight, so
+            # that the newer one does not send it a second time.
             older, older_task = self._runners.get(lease.lane_id), self._tasks.get(lease.lane_id)
             if older is not None:
                 older.nudge()

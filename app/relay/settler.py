@@ -1,6 +1,7 @@
 """Writes down what attempts gave: all that finished while the last settle ran goes into the next one."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Final
 import structlog
 
 from app.domain.delivery import Settlement
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Outbox
 from app.relay.outage import Outage, Retry
@@ -44,6 +45,7 @@ class Settler:
         self._retry = Retry(outage, part="settle")
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
+        self._is_refused = False
 
     async def settle(self, settlement: Settlement) -> bool:
         """Wait until it is written down; False when its lease turned out to be lost."""
@@ -53,7 +55,13 @@ class Settler:
         return await is_kept
 
     async def run(self) -> None:
-        """Settle until cancelled; the relay cancels it when nothing can come any more."""
+        """Settle until cancelled: when nothing can come any more, or at the deadline, with one last settle."""
+        try:
+            await self._settle_all()
+        finally:
+            await self._settle_last()
+
+    async def _settle_all(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
@@ -62,11 +70,18 @@ class Settler:
                 refused = await self._settle_or_split(batch)
                 if refused:
                     # They stay owed and in memory, so they are not sent again meanwhile; the others go on.
-                    _log.error("settlement.refused", count=len(refused), delivery_id=_delivery_id(refused[0]))
                     self._waiting.extend(refused)
                     await self._retry.pause()
                 else:
+                    self._is_refused = False
                     self._retry.succeeded()
+
+    async def _settle_last(self) -> None:
+        last, now = list(self._waiting), self._monotonic()
+        if last:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._outbox.settle([each.aged(now) for each in last])
 
     async def _settle_or_split(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
         """Write a batch down; one that the database refuses is split until the offender stands alone."""
@@ -81,12 +96,14 @@ class Settler:
 
     async def _settle_bare(self, batch: Sequence[_Waiting], error: Exception) -> list[_Waiting]:
         """Leave out what a receiver can have a say in, and try once more; give back what is refused even so."""
-        _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         try:
             await self._settle(batch, _bare)
         except Exception:  # noqa: BLE001 -- likewise
-            _log.exception("settlement.broke", delivery_id=_delivery_id(batch[0]))
+            if not self._is_refused:
+                self._is_refused = True
+                _log.exception("settlement.refused", delivery_id=_delivery_id(batch[0]))
             return list(batch)
+        _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         return []
 
     async def _settle(self, batch: Sequence[_Waiting], form: Callable[[Settlement], Settlement]) -> None:
