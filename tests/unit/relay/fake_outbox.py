@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The outbox in memory, with the semantics of the one in the database: leases, fences, rest, settle; the loop's time.
-=======
 """The outbox in memory, with the semantics of the one in the database: leases, fences, rest, settle.
->>>>>>> relay
 
 One FakeOutbox is the database; `for_replica` gives what one relay sees of it.
 """
