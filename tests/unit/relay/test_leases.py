@@ -30,7 +30,7 @@ def test_a_lease_is_trusted_shorter_than_it_holds(lease_seconds: float, trusted_
     """The margin is 2 s or a fifth, whichever is less, and counts from when the call was sent."""
     clock = Clock()
     leases = Leases(lease_seconds=lease_seconds, monotonic=clock)
-    leases.take([lease()], asked_at=100.0)
+    leases.keep([lease()], asked_at=100.0)
 
     clock.at = 100.0 + trusted_seconds - 0.001
     just_before = leases.is_trusted(lease())
@@ -45,8 +45,8 @@ def test_renewal_moves_the_end() -> None:
     """A lease is trusted from the renewal's call on."""
     clock = Clock()
     leases = Leases(lease_seconds=10.0, monotonic=clock)
-    leases.take([lease()], asked_at=100.0)
-    leases.prolong([lease()], asked_at=105.0)
+    leases.keep([lease()], asked_at=100.0)
+    leases.keep([lease()], asked_at=105.0)
 
     clock.at = 112.0
 
@@ -56,9 +56,9 @@ def test_renewal_moves_the_end() -> None:
 def test_a_later_claim_takes_the_place_of_an_earlier_one() -> None:
     """A lane claimed again by this replica has a new fence: the older claim is lost, the new one held."""
     leases = Leases(lease_seconds=10.0, monotonic=Clock())
-    leases.take([lease(1)], asked_at=100.0)
+    leases.keep([lease(1)], asked_at=100.0)
 
-    leases.take([lease(2)], asked_at=100.0)
+    leases.keep([lease(2)], asked_at=100.0)
 
     assert leases.holds(lease(2))
     assert not leases.holds(lease(1))
@@ -69,9 +69,9 @@ def test_an_earlier_claim_does_not_come_back() -> None:
     """An answer that comes late about an older claim changes nothing for the newer one."""
     clock = Clock()
     leases = Leases(lease_seconds=10.0, monotonic=clock)
-    leases.take([lease(2)], asked_at=100.0)
+    leases.keep([lease(2)], asked_at=100.0)
 
-    leases.prolong([lease(1)], asked_at=107.0)
+    leases.keep([lease(1)], asked_at=107.0)
 
     clock.at = 109.0
     assert leases.holds(lease(2))
@@ -81,7 +81,7 @@ def test_an_earlier_claim_does_not_come_back() -> None:
 def test_dropping_an_older_claim_keeps_the_newer() -> None:
     """The runner of a lost claim drops its own only."""
     leases = Leases(lease_seconds=10.0, monotonic=Clock())
-    leases.take([lease(2)], asked_at=100.0)
+    leases.keep([lease(2)], asked_at=100.0)
 
     leases.drop(lease(1))
 
