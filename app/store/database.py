@@ -157,20 +157,23 @@ def _sentence(error: BaseException) -> str:
 def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
     async def connect() -> Any:
         # asyncpg reads the URL itself: libpq's ?host=/directory and ?sslmode= then mean what libpq says.
-        return await asyncpg.connect(
-            url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            server_settings={
-                "application_name": "bucketpost",
-                "statement_timeout": "30s",
-                "idle_in_transaction_session_timeout": "30s",
-                "timezone": "UTC",
-                # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses
-                # the order: with old statistics one fetch then reads and sorts a lane's whole backlog.
-                "enable_bitmapscan": "off",
-            },
-        )
+        try:
+            return await asyncpg.connect(
+                url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings={
+                    "application_name": "bucketpost",
+                    "statement_timeout": "30s",
+                    "idle_in_transaction_session_timeout": "30s",
+                    "timezone": "UTC",
+                    # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses
+                    # the order: with old statistics one fetch then reads and sorts a lane's whole backlog.
+                    "enable_bitmapscan": "off",
+                },
+            )
+        except (ValueError, asyncpg.ClientConfigurationError) as error:
+            raise SettingsError(f"BUCKETPOST_DATABASE_URL cannot be understood: {error}") from error
 
     return create_async_engine(
         "postgresql+asyncpg://",
