@@ -30,10 +30,15 @@ class Leases:
         return list(self._held.values())
 
     def keep(self, leases: Iterable[Lease], *, asked_at: float) -> None:
-        """Trust leases that a call sent at `asked_at` took or renewed; one that was dropped meanwhile stays dropped."""
+        """Trust leases that a call sent at `asked_at` took or renewed.
+
+        Of two claims on one lane the later one counts: a replica that was away takes lanes again that it lost unaware.
+        """
         for lease in leases:
-            self._held.setdefault(lease.lane_id, lease)
-            self._trusted_until[lease.lane_id] = asked_at + self._span
+            known = self._held.get(lease.lane_id)
+            if known is None or known.fence <= lease.fence:
+                self._held[lease.lane_id] = lease
+                self._trusted_until[lease.lane_id] = asked_at + self._span
 
     def drop(self, lease: Lease) -> None:
         """Forget one that was released or lost."""
