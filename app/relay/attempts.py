@@ -37,6 +37,7 @@ class Attempts:
         with IN_FLIGHT.track_inprogress():
             try:
                 outcomes = await self.destinations[endpoint.kind].send(endpoint, batch)
+                _check_count(outcomes, batch)
             except Exception as error:  # noqa: BLE001 -- a bug there must not stop the lane
                 _log.exception("delivery.broke", endpoint_id=public_id("ep", endpoint.id))
                 took = self.monotonic() - started
@@ -81,3 +82,8 @@ class Attempts:
             reason=verdict.reason,
             delay_seconds=round(verdict.delay_seconds, 3) if verdict.status == "pending" else None,
         )
+
+
+def _check_count(outcomes: Sequence[Outcome], batch: Sequence[Owed]) -> None:
+    if len(outcomes) != len(batch):
+        raise RuntimeError(f"{len(outcomes)} outcomes of {len(batch)} deliveries")

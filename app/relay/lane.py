@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -19,6 +19,8 @@ from app.relay.outage import Outage
 from app.relay.settler import Settler
 
 WINDOW_LIMIT: Final = 400
+# Rows of one lane in memory beyond what may be under way: sends go on only so far ahead of what is written down.
+AHEAD_LIMIT: Final = 1600
 # A held lane without work is given back after this, so that replicas that come later find lanes.
 IDLE_SECONDS: Final = 10.0
 # A lane with room and with attempts in flight looks again after this, hints apart.
@@ -43,18 +45,28 @@ class Tools:
     sleep: Sleep
 
 
+@dataclass(slots=True, kw_only=True, weakref_slot=True)
+class UnderWay:
+    """What of one lane is in this process's memory and being sent, under whichever claim.
+
+    Shared by the runners of one lane: a lease may be lost and taken again while its sends are still in flight.
+    """
+
+    rows: set[int] = field(default_factory=set)
+    sends: int = 0
+
+
 class LaneRunner:
     """Keeps a lane's window of deliveries in memory and up to the endpoint's `max_in_flight` sends under way."""
 
-    def __init__(self, lease: Lease, tools: Tools) -> None:
-        """Take the lease to work under."""
+    def __init__(self, lease: Lease, tools: Tools, under_way: UnderWay) -> None:
+        """Take the lease to work under, and what earlier claims on its lane have still under way."""
         self.lease = lease
         self.began = tools.monotonic()
         self.is_giving_back = False
         self._tools = tools
         self._queue: deque[Owed] = deque()
-        self._in_memory: set[int] = set()
-        self._in_flight = 0
+        self._under_way = under_way
         self._looks = True
         self._change = asyncio.Event()
 
@@ -80,16 +92,23 @@ class LaneRunner:
                 except StoreError as error:
                     self._looks = True
                     await outage.pause(error)
+                except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                    # What is in flight must not be cancelled with it: it would be sent again.
+                    _log.exception("lane.stumbled", lane_id=self.lease.lane_id)
+                    self._looks = True
+                    await outage.pause(None)
             self._forget_queue()
 
     async def _turn(self, group: asyncio.TaskGroup) -> bool:
         """Read, send, wait for a change; False when the lane was idle for long."""
         endpoint = await self._endpoint()
         if endpoint is None:
-            return False  # deleted: the sweep cancels what it owed
+            # Deleted: the sweep cancels what it owed. Until then the lane sleeps, or it would be leased again at once.
+            await self._tools.outbox.rest(self.lease)
+            return False
         found = await self._look(endpoint) if self._looks and not self._queue else 0
         self._start(group, endpoint)
-        if self._in_memory:
+        if self._under_way.rows:
             await self._changed(LOOK_SECONDS)
             # With attempts under way and nothing queued, what has come meanwhile is looked for now and then.
             self._looks = self._looks or not self._queue
@@ -107,40 +126,43 @@ class LaneRunner:
         return known or (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
 
     async def _look(self, endpoint: Endpoint) -> int:
+        rows, capacity = self._under_way.rows, endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
+        limit = min(WINDOW_LIMIT, 2 * capacity, capacity + AHEAD_LIMIT - len(rows))
+        if limit <= 0:
+            return 0
         self._looks = False
-        limit = min(WINDOW_LIMIT, 2 * endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint))
-        rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=tuple(self._in_memory))
-        fresh = [row for row in rows if row.row_id not in self._in_memory]
+        found = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=tuple(rows))
+        fresh = [row for row in found if row.row_id not in rows]
         self._queue.extend(fresh)
-        self._in_memory.update(row.row_id for row in fresh)
-        self._looks = len(rows) >= limit
+        rows.update(row.row_id for row in fresh)
+        self._looks = len(found) >= limit
         return len(fresh)
 
     def _start(self, group: asyncio.TaskGroup, endpoint: Endpoint) -> None:
         size = self._tools.attempts.batch_limit(endpoint)
-        while self._queue and self._in_flight < endpoint.max_in_flight and self._tools.leases.is_trusted(self.lease):
+        while self._queue and self._under_way.sends < endpoint.max_in_flight and self._tools.leases.is_trusted(self.lease):
             batch = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
-            self._in_flight += 1
+            self._under_way.sends += 1
             group.create_task(self._attempt(endpoint, batch))
 
     async def _attempt(self, endpoint: Endpoint, batch: Sequence[Owed]) -> None:
         try:
             settlements = await self._send(endpoint, batch)
-            self._in_flight -= 1
+            self._under_way.sends -= 1
             self._change.set()
             kept = await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))
             if not all(kept):
                 self._tools.leases.drop(self.lease)
         finally:
-            self._in_memory.difference_update(owed.row_id for owed in batch)
+            self._under_way.rows.difference_update(owed.row_id for owed in batch)
             self._change.set()
 
     async def _send(self, endpoint: Endpoint, batch: Sequence[Owed]) -> list[Settlement]:
         kept = [owed for owed in batch if owed.stored is not None]
         settlements = [self._expire(owed) for owed in batch if owed.stored is None]
         async with self._tools.attempts.slots:
-            # The wait for a slot may have been long: a lease that ran out meanwhile starts nothing.
-            if kept and self._tools.leases.is_trusted(self.lease):
+            # The wait for a slot may have been long: a lease asked back or run out meanwhile starts nothing.
+            if kept and not self.is_giving_back and self._tools.leases.is_trusted(self.lease):
                 outcomes = await self._tools.attempts.send(endpoint, kept)
                 conclude = self._tools.attempts.conclude
                 settlements += [conclude(self.lease, endpoint, *pair) for pair in zip(kept, outcomes, strict=True)]
@@ -151,7 +173,7 @@ class LaneRunner:
         return Settlement(lease=self.lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
 
     def _forget_queue(self) -> None:
-        self._in_memory.difference_update(owed.row_id for owed in self._queue)
+        self._under_way.rows.difference_update(owed.row_id for owed in self._queue)
         self._queue.clear()
 
     async def _changed(self, seconds: float) -> bool:

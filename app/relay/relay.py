@@ -5,6 +5,7 @@ import random as chance
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -14,7 +15,7 @@ from app.domain.errors import StoreError
 from app.domain.ids import LaneId
 from app.domain.ports import Destination, Outbox, Sleep
 from app.relay.attempts import Attempts
-from app.relay.lane import QUANTUM_SECONDS, LaneRunner, Tools
+from app.relay.lane import QUANTUM_SECONDS, LaneRunner, Tools, UnderWay
 from app.relay.leases import Leases
 from app.relay.outage import Outage
 from app.relay.settler import Settler
@@ -23,6 +24,7 @@ from app.telemetry import LANES_HELD
 TICK_SECONDS: Final = 0.05
 SWEEP_SECONDS: Final = 1.0
 HELD_LIMIT: Final = 1024
+LEAVE_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +54,8 @@ class Relay:
         self._sleep = sleep
         self._hint = asyncio.Event()
         self._runners: dict[LaneId, LaneRunner] = {}
+        # Kept alive by the runners of the lane, of which there are two while an earlier claim's sends finish.
+        self._under_way: WeakValueDictionary[LaneId, UnderWay] = WeakValueDictionary()
         self._leases = Leases(lease_seconds=lease_seconds, monotonic=monotonic)
         self._settler = Settler(outbox, sleep=sleep)
         attempts = Attempts(
@@ -80,20 +84,29 @@ class Relay:
             self._hint.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Lease, deliver, settle until stopped; then finish what is in flight and give the lanes back."""
-        async with asyncio.TaskGroup() as group:
-            chores = [
-                group.create_task(each, name=name)
-                for name, each in (("settle", self._settler.run()), ("renew", self._renew()), ("sweep", self._sweep()))
-            ]
-            runners = await self._schedule(stop, group)
-            for runner in self._runners.values():
-                runner.give_back()
-            if runners:
-                await asyncio.wait(runners)
-            for chore in chores:
-                chore.cancel()
-        await self._leave()
+        """Lease, deliver, settle until stopped; then finish what is in flight and give the lanes back.
+
+        Cancelled: what is in flight is cut short and stays owed; the lanes are given back all the same, within a bound.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                chores = [
+                    group.create_task(each, name=name)
+                    for name, each in (
+                        ("settle", self._settler.run()),
+                        ("renew", self._renew()),
+                        ("sweep", self._sweep()),
+                    )
+                ]
+                runners = await self._schedule(stop, group)
+                for runner in self._runners.values():
+                    runner.give_back()
+                if runners:
+                    await asyncio.wait(runners)
+                for chore in chores:
+                    chore.cancel()
+        finally:
+            await self._leave()
 
     async def _schedule(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> set[asyncio.Task[None]]:
         outage = Outage("outbox.unseen", sleep=self._sleep)
@@ -102,7 +115,8 @@ class Relay:
             try:
                 survey = await self._outbox.survey()
                 for lease in await self._take_share(survey):
-                    task = group.create_task(self._run_lane(lease), name=f"lane {lease.lane_id}")
+                    runner = self._take_up(lease)
+                    task = group.create_task(self._run_lane(runner), name=f"lane {lease.lane_id}")
                     running.add(task)
                     task.add_done_callback(running.discard)
                 outage.end()
@@ -139,8 +153,16 @@ class Relay:
             if must or self._monotonic() - runner.began >= QUANTUM_SECONDS:
                 runner.give_back()
 
-    async def _run_lane(self, lease: Lease) -> None:
-        runner = self._runners[lease.lane_id] = LaneRunner(lease, self._tools)
+    def _take_up(self, lease: Lease) -> LaneRunner:
+        earlier = self._runners.get(lease.lane_id)
+        if earlier is not None:
+            earlier.give_back()  # its claim is lost, whether it knows or not
+        under_way = self._under_way.setdefault(lease.lane_id, UnderWay())
+        runner = self._runners[lease.lane_id] = LaneRunner(lease, self._tools, under_way)
+        return runner
+
+    async def _run_lane(self, runner: LaneRunner) -> None:
+        lease = runner.lease
         try:
             await runner.run()
         except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
@@ -158,26 +180,31 @@ class Relay:
         outage = Outage("lease.unrenewed", sleep=self._sleep)
         while True:
             await self._sleep(self._lease_seconds / 3)
-            leases = self._leases.all()
-            if not leases:
-                continue
-            asked_at = self._monotonic()
             try:
-                held = await self._outbox.renew(leases)
-                outage.end()
-            except StoreError as error:
-                await outage.pause(error)
-                continue
+                while not await self._renew_all(outage):
+                    pass  # it has paused
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
                 _log.exception("renewal.stumbled")
-                continue
-            self._leases.keep(
-                [each for each in leases if each.lane_id in held and self._leases.holds(each)], asked_at=asked_at
-            )
-            for lost in (each for each in leases if each.lane_id not in held):
-                self._leases.drop(lost)
-                if lost.lane_id in self._runners:
-                    self._runners[lost.lane_id].wake()
+
+    async def _renew_all(self, outage: Outage) -> bool:
+        leases = self._leases.all()
+        if not leases:
+            return True
+        asked_at = self._monotonic()
+        try:
+            held = await self._outbox.renew(leases)
+        except StoreError as error:
+            await outage.pause(error)
+            return False
+        outage.end()
+        self._leases.keep(
+            [each for each in leases if each.lane_id in held and self._leases.holds(each)], asked_at=asked_at
+        )
+        for lost in (each for each in leases if each.lane_id not in held):
+            self._leases.drop(lost)
+            if lost.lane_id in self._runners:
+                self._runners[lost.lane_id].wake()
+        return True
 
     async def _sweep(self) -> None:
         outage = Outage("outbox.unswept", sleep=self._sleep)
@@ -194,11 +221,15 @@ class Relay:
 
     async def _leave(self) -> None:
         try:
-            await self._outbox.leave()
-        except StoreError as error:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._outbox.leave()
+        except (StoreError, TimeoutError) as error:
             _log.debug("replica.unleft", error=str(error))  # the others notice by themselves
-        for destination in self._destinations.values():
-            await destination.aclose()
+        for kind, destination in self._destinations.items():
+            try:
+                await destination.aclose()
+            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                _log.exception("destination.unclosed", kind=kind)
 
     async def _wait_for_tick(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(each.wait()) for each in (self._hint, stop)]

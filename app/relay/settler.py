@@ -1,6 +1,7 @@
 """Writes down what attempts gave: all that finished while the last settle ran goes into the next one."""
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Final
 
@@ -13,6 +14,8 @@ from app.domain.ports import Outbox, Sleep
 from app.relay.outage import Outage
 
 BATCH: Final = 500
+# So long a settler that is cancelled still writes.
+LAST_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +38,13 @@ class Settler:
         return await done
 
     async def run(self) -> None:
-        """Settle until cancelled; the relay cancels it when nothing can come any more."""
+        """Settle until cancelled: when nothing can come any more, or at the deadline, with one last settle."""
+        try:
+            await self._settle_all()
+        finally:
+            await self._write_last()
+
+    async def _settle_all(self) -> None:
         outage = Outage("outbox.unsettled", sleep=self._sleep)
         while True:
             await self._work.wait()
@@ -50,8 +59,7 @@ class Settler:
     async def _write(self, batch: list[Settlement], outage: Outage) -> frozenset[LaneId]:
         while True:
             try:
-                # Shielded: a settle under way is better finished than repeated.
-                lost = await asyncio.shield(self._outbox.settle(batch))
+                lost = await self._write_once(batch)
             except StoreError as error:
                 await outage.pause(error)
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
@@ -60,3 +68,21 @@ class Settler:
             else:
                 outage.end()
                 return lost
+
+    async def _write_once(self, batch: list[Settlement]) -> frozenset[LaneId]:
+        # Shielded: a settle under way is better finished than sent once more by somebody else.
+        writing = asyncio.ensure_future(self._outbox.settle(batch))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await writing
+            raise
+
+    async def _write_last(self) -> None:
+        last = [settlement for settlement, _ in self._waiting]
+        if last:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._outbox.settle(last)
