@@ -140,7 +140,9 @@ class LaneRunner:
 
     def _start(self, group: asyncio.TaskGroup, endpoint: Endpoint) -> None:
         size = self._tools.attempts.batch_limit(endpoint)
-        while self._queue and self._under_way.sends < endpoint.max_in_flight and self._tools.leases.is_trusted(self.lease):
+        while (
+            self._queue and self._under_way.sends < endpoint.max_in_flight and self._tools.leases.is_trusted(self.lease)
+        ):
             batch = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
             self._under_way.sends += 1
             group.create_task(self._attempt(endpoint, batch))

@@ -1,6 +1,6 @@
-"""The outbox in memory, with the semantics of the one in the database: leases, fences, rest, settle. Time is the loop's.
+"""The outbox in memory, with the semantics of the one in the database: leases, fences, rest, settle.
 
-One FakeOutbox is the database; `for_replica` gives what one relay sees of it.
+One FakeOutbox is the database; `for_replica` gives what one relay sees of it. Time is the loop's.
 """
 
 import asyncio

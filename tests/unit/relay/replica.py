@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Final, Self
 
 from app.domain.configuration import Configuration, Endpoint
 from app.domain.delivery import Owed
@@ -12,7 +12,6 @@ from app.domain.event import Event, StoredEvent
 from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, SubscriptionId
 from app.domain.ports import Destination
 from app.relay.relay import Relay
-from tests.unit.relay.fake_destination import FakeDestination
 from tests.unit.relay.fake_outbox import FakeOutbox, ReplicaOutbox
 from tests.unit.relay.virtual_time import now, until
 
@@ -145,7 +144,7 @@ class Replica:
         assert self._task is not None
         return self._task
 
-    async def __aenter__(self) -> "Replica":
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.relay.run(self.stop))
         return self
 
