@@ -56,8 +56,10 @@ class Gateway:
         self._stop = asyncio.Event()
         self._database = Database(settings.database_url.get_secret_value(), pool_size=settings.database.pool_size)
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
-        # A new one each start: what an earlier life held must run out or be taken over, never be mistaken for ours.
-        self._replica = ReplicaId(secrets.token_bytes(16))
+        # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
+        self._outbox = SqlOutbox(
+            self._database, ReplicaId(secrets.token_bytes(16)), lease_seconds=settings.delivery.lease_seconds
+        )
         self._relay = self._build_relay()
         self._intake = self._build_intake()
         self._upkeep = Upkeep(
@@ -124,6 +126,8 @@ class Gateway:
                 await prepare(self._database)
                 await self._upkeep.run_once()
                 await make_first_key(self._database)
+                if self._database.path is not None:
+                    await self._outbox.inherit()
                 await self._watch.refresh()
             except StoreUnavailable as error:
                 if tries == 0:
@@ -149,7 +153,7 @@ class Gateway:
     def _build_relay(self) -> Relay:
         settings = self._settings.delivery
         return Relay(
-            outbox=SqlOutbox(self._database, self._replica, lease_seconds=settings.lease_seconds),
+            outbox=self._outbox,
             destinations={
                 name: kind.open(allow_cidrs=self._settings.allow_networks, version=app.__version__)
                 for name, kind in destinations.KINDS.items()

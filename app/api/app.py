@@ -11,19 +11,29 @@ from starlette.routing import compile_path
 import app
 import app.destinations
 import app.sources
-from app.api import answers, process, sources, subscriptions
+from app.api import answers, deliveries, endpoints, events, process, quarantine, sources, subscriptions
 from app.api.body_limit import BodyLimit
+from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
+from app.api.sources import SourceFields
 from app.api.state import ApiState, Kinds
+from app.api.subscription_fields import SubscriptionFields
 
 __all__ = ["ApiState", "create_app", "openapi_document"]
 
 PREFIX: Final = "/v1"
 # In the order in which the document shows them.
-NOUNS: Final[Sequence[APIRouter]] = (subscriptions.router, sources.router)
-BODIES: Final[Sequence[type[BaseModel]]] = (subscriptions.SubscriptionFields, sources.SourceFields)
+NOUNS: Final[Sequence[APIRouter]] = (
+    endpoints.router,
+    subscriptions.router,
+    sources.router,
+    events.router,
+    deliveries.router,
+    quarantine.router,
+)
+BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields)
 
 _DESCRIPTION: Final = """\
 A notification gateway for object-store events: what S3 says goes to webhooks and Kafka topics.

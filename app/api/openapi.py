@@ -24,6 +24,13 @@ _ALWAYS: Final = (401, 500, 503)
 # FastAPI's own account of a 422, which is not what is sent.
 _NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
 
+# Taken out before the config is validated, so that no config ever holds it.
+_SECRET_WITHIN: Final = {
+    "type": "string",
+    "writeOnly": True,
+    "description": "At creation: the same as `secret` beside the config, for those who look for it here.",
+}
+
 
 def problems(*statuses: int) -> dict[int | str, Document]:
     """Declare the problems a route under /v1 may answer, with those that all may."""
@@ -54,6 +61,9 @@ def describe(api: FastAPI, kinds: Kinds, bodies: Sequence[type[BaseModel]]) -> D
     schemas: Document = document.setdefault("components", {}).setdefault("schemas", {})
     configs = [each.config for side in (kinds.destinations, kinds.sources) for each in side.values()]
     schemas.update(_schemas([ProblemBody, *bodies, *configs]))
+    for kind in kinds.destinations.values():
+        if kind.has_secret:
+            schemas[kind.config.__name__]["properties"]["secret"] = _SECRET_WITHIN
     for prefix, side in (("Endpoint", kinds.destinations), ("Source", kinds.sources)):
         for name in (each for each in schemas if each.startswith(prefix) and "config" in schemas[each]["properties"]):
             _name_kinds(schemas[name]["properties"], {name: kind.config for name, kind in side.items()})
@@ -105,8 +115,9 @@ def _name_kinds(properties: Document, configs: Mapping[str, type[BaseModel]]) ->
 
 
 def _patch_schema(schema: Document) -> Document:
-    # The same members, each of which may be left out; those with a default also null.
+    # The members that can change, each of which may be left out; those with a default also null.
     patch = copy.deepcopy(schema)
+    patch["properties"] = {name: member for name, member in patch["properties"].items() if not member.get("writeOnly")}
     required = patch.pop("required", [])
     patch["title"] = _patch_name(patch["title"])
     patch["description"] = "A merge patch (RFC 7396): what is left out stays, null takes the default again."

@@ -1,7 +1,6 @@
 """Lists: pages of rows, newest first, and the cursor that says where the next one begins."""
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -55,7 +54,7 @@ def read_cursor(prefix: Prefix, cursor: str | None) -> Place | None:
         if found is None or raw is None:
             raise bad_cursor()
         return Place(at=_SINCE + int(found[1]) * _MICROSECOND, id=raw)
-    except (binascii.Error, UnicodeError, OverflowError):
+    except (ValueError, OverflowError):
         raise bad_cursor() from None
 
 

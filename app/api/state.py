@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
-from app.domain.configuration import Format
+from app.domain.configuration import JSON, Format
 from app.domain.ids import LaneId
 from app.store.database import Database
 
@@ -25,8 +25,12 @@ class DestinationKind(Protocol):
         """The format of a subscription that names none."""
 
     @property
-    def is_signed(self) -> bool:
+    def has_secret(self) -> bool:
         """Whether an endpoint of this kind has a secret to sign with."""
+
+    @property
+    def public_config(self) -> Callable[[Mapping[str, JSON]], Mapping[str, JSON]]:
+        """How a config reads back: what is secret in it as `***`. Takes anything a caller may have sent, too."""
 
 
 class SourceKind(Protocol):

@@ -1,20 +1,21 @@
-"""REST of subscriptions: which events go to which endpoint, and in which format."""
+"""REST of subscriptions: which events go to which endpoint. What may be said of one is in subscription_fields.py."""
 
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.api.auth import Tenant
 from app.api.bodies import JsonObject, merge, refuse_fields, validate
 from app.api.errors import Problem, invalid_field, not_found
-from app.api.fields import Name, UtcTime
+from app.api.fields import UtcTime
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
-from app.domain.configuration import JSON, Endpoint, Filter, Format, Subscription
+from app.api.subscription_fields import FilterFields, SubscriptionFields, as_fields, read_filter
+from app.domain.configuration import Endpoint, Format, Subscription
 from app.domain.ids import EndpointId, SubscriptionId, parse_id, public_id
 from app.domain.matching import unknown_events
 from app.store import endpoints, subscriptions
@@ -24,39 +25,7 @@ from app.store.subscriptions import NewSubscription
 
 router = APIRouter(prefix="/subscriptions", tags=["subscriptions"])
 
-# S3's own limits: a key has at most 1,024 bytes, a bucket's name 63 (255 in some stores).
-LONGEST_KEY_PART: Final = 1024
-LONGEST_NAME: Final = 255
-MOST_NAMES: Final = 1000
-
 _READ_ONLY: Final = ("id", "created_at", "updated_at", "warnings")
-
-_Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]], Field(max_length=MOST_NAMES)]
-_KeyPart = Annotated[str, Field(max_length=LONGEST_KEY_PART)]
-
-
-class FilterFields(BaseModel):
-    """Which events are taken; an absent or empty member takes all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    buckets: _Names = Field(default=[], description="Globs with `*` and `?`.")
-    events: _Names = Field(default=[], description="S3's names, with or without `s3:`, with S3's wildcards.")
-    key_prefix: _KeyPart = Field(default="", description="What the decoded key begins with.")
-    key_suffix: _KeyPart = Field(default="", description="What the decoded key ends with.")
-
-
-class SubscriptionFields(BaseModel):
-    """What a caller says of a subscription."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Name
-    endpoint_id: str = Field(description="Where the events go.")
-    filter: FilterFields = FilterFields()
-    format: Format | None = Field(
-        default=None, description="`standard` for webhooks and `cloudevents-binary` for Kafka, unless given."
-    )
 
 
 class SubscriptionView(BaseModel):
@@ -140,7 +109,7 @@ async def change_subscription(
         found = await subscriptions.find(connection, tenant, _id(subscription_id))
         if found is None:
             raise not_found("subscription")
-        fields = validate(SubscriptionFields, merge(_fields_json(found), patch))
+        fields = validate(SubscriptionFields, merge(as_fields(found), patch))
         endpoint = await endpoints.find(connection, tenant, _endpoint_id(fields))
         wanted = _resolve(state, fields, endpoint)
         changed = await subscriptions.change(
@@ -178,12 +147,7 @@ def _resolve(state: ApiState, fields: SubscriptionFields, endpoint: Endpoint | N
     return NewSubscription(
         name=fields.name,
         endpoint_id=endpoint.id,
-        filter=Filter(
-            buckets=tuple(fields.filter.buckets),
-            events=tuple(fields.filter.events),
-            key_prefix=fields.filter.key_prefix,
-            key_suffix=fields.filter.key_suffix,
-        ),
+        filter=fields.filter.value(),
         format=fields.format or state.destination_kinds[endpoint.kind].default_format,
     )
 
@@ -210,31 +174,12 @@ def _place(subscription: Subscription) -> Place:
     return Place(at=subscription.created_at, id=subscription.id)
 
 
-def _filter_fields(subscription: Subscription) -> FilterFields:
-    wanted = subscription.filter
-    return FilterFields(
-        buckets=list(wanted.buckets),
-        events=list(wanted.events),
-        key_prefix=wanted.key_prefix,
-        key_suffix=wanted.key_suffix,
-    )
-
-
-def _fields_json(subscription: Subscription) -> JSON:
-    return {
-        "name": subscription.name,
-        "endpoint_id": public_id("ep", subscription.endpoint_id),
-        "filter": _filter_fields(subscription).model_dump(),
-        "format": subscription.format,
-    }
-
-
 def _view(subscription: Subscription) -> SubscriptionView:
     return SubscriptionView(
         id=public_id("sub", subscription.id),
         name=subscription.name,
         endpoint_id=public_id("ep", subscription.endpoint_id),
-        filter=_filter_fields(subscription),
+        filter=read_filter(subscription),
         format=subscription.format,
         created_at=subscription.created_at,
         updated_at=subscription.updated_at,

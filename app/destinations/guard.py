@@ -4,6 +4,7 @@ A URL's spelling is judged once, at registration. A name is judged by what it me
 guarded_socket() sees every address a connection is tried to, literals too. Looking names up is in resolver.py.
 """
 
+import functools
 import ipaddress
 import re
 import socket
@@ -86,8 +87,9 @@ def judge_metadata(text: str) -> str | None:
     return None
 
 
-def check_url(url: str, allow: Sequence[Network]) -> None:
-    """Judge a webhook's URL before it is kept. Raises ValueError with a sentence for people; looks nothing up."""
+@functools.lru_cache(maxsize=1024)
+def parse_url(url: str) -> URL:
+    """Read a webhook's URL by its spelling alone. Raises ValueError with a sentence for people."""
     if len(url) > LONGEST_URL:
         raise ValueError(f"A URL has at most {LONGEST_URL} characters.")
     if "\\" in url or " " in url or not url.isprintable():
@@ -103,29 +105,26 @@ def check_url(url: str, allow: Sequence[Network]) -> None:
         parsed = URL(url)
     except ValueError as error:
         raise ValueError(f"The URL cannot be read: {error}.") from error
-    check_host(parsed.raw_host or "", private_judge(allow))
+    host = parsed.raw_host or ""
+    if "[" in authority[1] and ":" not in host:
+        raise ValueError("What stands in brackets in a URL is an IPv6 address.")
+    _check_spelling(host)
     if parsed.port not in WELL_KNOWN_PORTS and (parsed.port or 0) < LOWEST_FREE_PORT:
         raise ValueError(f"The port of a URL is 80, 443 or at least {LOWEST_FREE_PORT}.")
+    return parsed
+
+
+def check_url(url: str, allow: Sequence[Network]) -> None:
+    """Judge a webhook's URL before it is kept. Raises ValueError with a sentence for people; looks nothing up."""
+    check_host(parse_url(url).raw_host or "", private_judge(allow))
 
 
 def check_host(host: str, judge: Judge) -> None:
-    """Judge a host as written: a name by its spelling, an address by the rule. Raises ValueError with a sentence."""
-    if ":" in host or _is_canonical_v4(host):
-        refusal = judge(host)
-        if refusal is not None:
-            raise ValueError(refusal)
-        return
-    name = host.removesuffix(".")
-    labels = name.split(".")
-    if (
-        len(name) > LONGEST_HOST
-        or not _HOST.fullmatch(name)
-        or not all(0 < len(each) <= LONGEST_LABEL for each in labels)
-    ):
-        raise ValueError(f"{host!r} is not the name of a host.")
-    # As browsers do (WHATWG URL, "ends in a number"): getaddrinfo would read 127.1, 2130706433 and 0x7f.1 as addresses.
-    if _NUMBER.fullmatch(labels[-1]):
-        raise ValueError(f"{host} is not an address in its usual form.")
+    """Judge a host as written: by its spelling, an address by the rule too. Raises ValueError with a sentence."""
+    _check_spelling(host)
+    refusal = judge(host) if _is_address(host) else None
+    if refusal is not None:
+        raise ValueError(refusal)
 
 
 def guarded_socket(judge: Judge) -> Callable[[AddrInfo], socket.socket]:
@@ -158,8 +157,25 @@ def _held_v4(address: Address) -> IPv4Address | None:
     return None
 
 
-def _is_canonical_v4(host: str) -> bool:
+def _check_spelling(host: str) -> None:
+    if _is_address(host):
+        return
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if (
+        len(name) > LONGEST_HOST
+        or not _HOST.fullmatch(name)
+        or not all(0 < len(each) <= LONGEST_LABEL for each in labels)
+    ):
+        raise ValueError(f"{host!r} is not the name of a host.")
+    # As browsers do (WHATWG URL, "ends in a number"): getaddrinfo would read 127.1, 2130706433 and 0x7f.1 as addresses.
+    if _NUMBER.fullmatch(labels[-1]):
+        raise ValueError(f"{host} is not an address in its usual form.")
+
+
+def _is_address(host: str) -> bool:
     try:
-        return str(IPv4Address(host)) == host
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return isinstance(address, IPv6Address) or str(address) == host

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -19,13 +20,26 @@ LARGEST_CROWD: Final = 256
 
 _Answer = list[AddrInfo] | OSError
 _Key = tuple[str, int, int]
+_Ask = Callable[[str, int, int], _Answer]
+
+
+def ask_system(host: str, port: int, family: int) -> _Answer:
+    """Ask the system's own resolver, which may take as long as it likes."""
+    try:
+        infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except UnicodeError:
+        return OSError("it is not the name of a host")
+    except OSError as error:
+        return error
+    return list(infos) or OSError("it has no address")
 
 
 class GuardedResolver(AbstractResolver):
     """Gives a name's addresses if every one of them passes; keeps no answer for later."""
 
-    def __init__(self, judge: Judge, *, lookup_seconds: float = LOOKUP_SECONDS) -> None:
+    def __init__(self, judge: Judge, *, ask: _Ask = ask_system, lookup_seconds: float = LOOKUP_SECONDS) -> None:
         self._judge = judge
+        self._ask = ask
         self._lookup_seconds = lookup_seconds
         self._under_way: dict[_Key, asyncio.Future[_Answer]] = {}
 
@@ -77,19 +91,9 @@ class GuardedResolver(AbstractResolver):
                 future.set_result(answer)
 
         def run() -> None:
-            answer = _ask_system(*key)
+            answer = self._ask(*key)
             with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
                 loop.call_soon_threadsafe(settle, answer)
 
         threading.Thread(target=run, name=f"lookup {key[0]}", daemon=True).start()
         return future
-
-
-def _ask_system(host: str, port: int, family: int) -> _Answer:
-    try:
-        infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    except UnicodeError:
-        return OSError("it is not the name of a host")
-    except OSError as error:
-        return error
-    return list(infos) or OSError("it has no address")

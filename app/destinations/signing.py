@@ -1,7 +1,6 @@
 """Standard Webhooks 1.0, "Signature scheme": symmetric `v1` signatures, and the secrets they are made with."""
 
 import base64
-import hashlib
 import hmac
 import secrets
 from typing import Final
@@ -15,7 +14,7 @@ MADE_SECRET: Final = 32
 def sign(secret: bytes, *, message_id: str, timestamp: int, body: bytes) -> str:
     """Give the value of `webhook-signature` for exactly these bytes; the timestamp is in whole Unix seconds."""
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-    digest = hmac.new(secret, signed, hashlib.sha256).digest()
+    digest = hmac.digest(secret, signed, "sha256")
     return f"v1,{base64.b64encode(digest).decode('ascii')}"
 
 

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 from typing import Any, Final, Self
 
 import aiohttp
+from yarl import URL
 
 from app.destinations.answer import READ_BYTES, Answer, explain, parse_retry_after
 from app.destinations.formats import http_message
-from app.destinations.guard import Network, guarded_socket, private_judge
+from app.destinations.guard import Network, guarded_socket, parse_url, private_judge
 from app.destinations.resolver import GuardedResolver
 from app.destinations.signing import sign
 from app.domain.configuration import Endpoint
@@ -30,7 +31,7 @@ LARGEST_PIECE: Final = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
-    url: str
+    url: URL
     headers: dict[str, str]
     body: bytes
 
@@ -96,21 +97,19 @@ class Webhook:
 
     def _request(self, endpoint: Endpoint, owed: Owed) -> _Request:
         message = http_message(owed)
-        timestamp = int(time.time())
+        key, timestamp = owed.idempotency_key, int(time.time())
         own = endpoint.config.get("headers")
         headers = {name: str(value) for name, value in own.items()} if isinstance(own, dict) else {}
         headers |= message.headers
         headers |= {
             "User-Agent": f"Bucketpost/{self.version}",
-            "Idempotency-Key": owed.idempotency_key,
-            "webhook-id": owed.idempotency_key,
+            "Idempotency-Key": key,
+            "webhook-id": key,
             "webhook-timestamp": str(timestamp),
         }
         if endpoint.secret is not None:
-            headers["webhook-signature"] = sign(
-                endpoint.secret, message_id=owed.idempotency_key, timestamp=timestamp, body=message.body
-            )
-        return _Request(url=str(endpoint.config["url"]), headers=headers, body=message.body)
+            headers["webhook-signature"] = sign(endpoint.secret, message_id=key, timestamp=timestamp, body=message.body)
+        return _Request(url=parse_url(str(endpoint.config["url"])), headers=headers, body=message.body)
 
     async def _post(self, request: _Request, progress: _Progress) -> Answer:
         if self._kept_alive is None:

@@ -58,7 +58,11 @@ class Recorded:
 
 
 class PullSource(Protocol):
-    """A place that hands out messages and takes acknowledgements."""
+    """A place that hands out messages, hides them for a while, and takes acknowledgements."""
+
+    @property
+    def visibility_seconds(self) -> float:
+        """How long a message stays hidden from others after it was received or extended."""
 
     async def receive(self) -> Sequence[Message]:
         """Wait for messages, at most as long as the source's own poll; none is a normal answer.

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -13,7 +13,7 @@ from app.domain.errors import StoreError
 from app.domain.ids import public_id
 from app.domain.ports import Message, PullSource, Sleep
 from app.ingest.health import Health, Note
-from app.ingest.room import Room, first_of
+from app.ingest.room import Hold, Room, first_of
 from app.telemetry import MESSAGES_HELD
 
 # What one source may hold until it is acknowledged: a source whose deletes hang fills only this.
@@ -28,15 +28,7 @@ EMPTY_PAUSE_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
 
 
-class HidingSource(PullSource, Protocol):
-    """A source that hides a message from others while it is worked on."""
-
-    @property
-    def visibility_seconds(self) -> float:
-        """How long a received or extended message stays hidden."""
-
-
-OpenSource = Callable[[Source], HidingSource]
+OpenSource = Callable[[Source], PullSource]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +51,7 @@ class Poller:
         self._around = around
         self._own_room = Room(max_messages=SOURCE_MESSAGES, max_bytes=SOURCE_BYTES)
         self._health = Health(source.id, note=around.note, sleep=around.sleep)
-        self._pull: HidingSource | None = None
+        self._pull: PullSource | None = None
         self._polling: asyncio.Timeout | None = None
         self._log = _log.bind(source_id=public_id("src", source.id))
 
@@ -85,7 +77,9 @@ class Poller:
 
     async def _poll(self, stop: asyncio.Event, handling: asyncio.TaskGroup) -> None:
         failures = 0
+        clock = asyncio.get_running_loop().time
         while await self._has_room(stop):
+            began = clock()
             messages = await self._health.attempt("receive", self._receive())
             if messages is None:
                 failures += 1
@@ -93,7 +87,9 @@ class Poller:
                 continue
             failures = 0
             if messages and self._pull is not None:
-                handling.create_task(self._handle(self._pull, messages))
+                self._take_on(self._pull, messages, handling)
+            elif clock() - began < EMPTY_PAUSE_SECONDS:
+                await first_of(self._pause(EMPTY_PAUSE_SECONDS), stop.wait())
 
     async def _has_room(self, stop: asyncio.Event) -> bool:
         """Wait until there is room for what a poll may bring; False once stopped."""
@@ -107,19 +103,14 @@ class Poller:
     async def _receive(self) -> Sequence[Message]:
         if self._pull is None:
             self._pull = self._around.open_source(self.source)
-        began = asyncio.get_running_loop().time()
-        messages: Sequence[Message] = ()
         try:
             async with asyncio.timeout(None) as self._polling:
-                messages = await self._pull.receive()
+                return await self._pull.receive()
         except TimeoutError:
             # Only cut_short sets a limit.
-            self._log.debug("poll.cut_short")
+            return ()
         finally:
             self._polling = None
-        if not messages and asyncio.get_running_loop().time() - began < EMPTY_PAUSE_SECONDS:
-            await self._around.sleep(EMPTY_PAUSE_SECONDS)
-        return messages
 
     async def _back_off(self, failures: int, stop: asyncio.Event) -> None:
         if self._own_room.is_empty:
@@ -128,29 +119,32 @@ class Poller:
         longest = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 16), LONGEST_BACKOFF_SECONDS)
         await first_of(self._pause(longest * random.uniform(0.5, 1)), stop.wait())  # noqa: S311 -- jitter, no secret
 
-    async def _handle(self, pull: HidingSource, messages: Sequence[Message]) -> None:
-        """See received messages through: hidden until they are recorded and acknowledged, or left to come again."""
+    def _take_on(self, pull: PullSource, messages: Sequence[Message], handling: asyncio.TaskGroup) -> None:
+        """Count received messages at once, so that the next poll knows of them, and start seeing them through."""
+        unrecorded, held = self._around.room.hold(messages), self._own_room.hold(messages)
         MESSAGES_HELD.inc(len(messages))
-        try:
-            with self._own_room.hold(messages):
-                async with asyncio.TaskGroup() as hiding:
-                    keeping = hiding.create_task(self._keep_hidden(pull, messages))
-                    if await self._is_recorded(messages):
-                        await self._acknowledge(pull, messages)
-                    keeping.cancel()
-        finally:
+
+        def let_go(_: "asyncio.Task[None]") -> None:
+            unrecorded.release()
+            held.release()
             MESSAGES_HELD.dec(len(messages))
 
-    async def _is_recorded(self, messages: Sequence[Message]) -> bool:
-        try:
-            with self._around.room.hold(messages):
-                await self._around.record(self.source, messages)
-        except StoreError as error:
-            self._log.error("message.unrecorded", messages=len(messages), error=str(error))
-            return False
-        return True
+        handling.create_task(self._handle(pull, messages, unrecorded)).add_done_callback(let_go)
 
-    async def _acknowledge(self, pull: HidingSource, messages: Sequence[Message]) -> None:
+    async def _handle(self, pull: PullSource, messages: Sequence[Message], unrecorded: Hold) -> None:
+        """See messages through: hidden until they are recorded and acknowledged, or left to come again."""
+        async with asyncio.TaskGroup() as hiding:
+            keeping = hiding.create_task(self._keep_hidden(pull, messages))
+            try:
+                await self._around.record(self.source, messages)
+            except StoreError as error:
+                self._log.error("message.unrecorded", messages=len(messages), error=str(error))
+            else:
+                unrecorded.release()
+                await self._acknowledge(pull, messages)
+            keeping.cancel()
+
+    async def _acknowledge(self, pull: PullSource, messages: Sequence[Message]) -> None:
         left = messages
         for pause in (*ACK_PAUSES_SECONDS, None):
             refused = await self._health.attempt("acknowledge", pull.ack(left))
@@ -161,7 +155,7 @@ class Poller:
                 await self._pause(pause)
         self._log.warning("message.unacknowledged", messages=len(left), advice="They come again, as duplicates.")
 
-    async def _keep_hidden(self, pull: HidingSource, messages: Sequence[Message]) -> None:
+    async def _keep_hidden(self, pull: PullSource, messages: Sequence[Message]) -> None:
         while True:
             await self._pause(pull.visibility_seconds / 3)
             await self._health.attempt("extend", pull.extend(messages))

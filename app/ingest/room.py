@@ -1,8 +1,7 @@
 """How much may be held at once, in messages and bytes. Who waits for room does so here."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from app.domain.ports import Message
@@ -34,23 +33,35 @@ class Room:
         """Wait until another poll may start."""
         await self._free.wait()
 
-    @contextmanager
-    def hold(self, messages: Sequence[Message]) -> Iterator[None]:
-        """Count messages in until the block ends."""
-        size = sum(len(message.body) for message in messages)
-        self._add(len(messages), size)
-        try:
-            yield
-        finally:
-            self._add(-len(messages), -size)
+    def hold(self, messages: Sequence[Message]) -> "Hold":
+        """Count messages in, until they are released."""
+        return Hold(self, len(messages), sum(len(message.body) for message in messages))
 
-    def _add(self, messages: int, size: int) -> None:
+    def add(self, messages: int, size: int) -> None:
+        """Change what is held; `hold` and its release are the way to do it."""
         self._messages += messages
         self._bytes += size
         if self._messages < self._max_messages and self._bytes < self._max_bytes:
             self._free.set()
         else:
             self._free.clear()
+
+
+class Hold:
+    """Messages counted into a room."""
+
+    def __init__(self, room: Room, messages: int, size: int) -> None:
+        """Count them in."""
+        self._room: Room | None = room
+        self._messages = messages
+        self._size = size
+        room.add(messages, size)
+
+    def release(self) -> None:
+        """Count them out; a second time does nothing."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.add(-self._messages, -self._size)
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -11,20 +11,12 @@ from app.domain.ports import PullSource
 from app.sources.sqs import SqsConfig, SqsSource
 
 
-class HidingSource(PullSource, Protocol):
-    """A source that hides a message from others while it is worked on."""
-
-    @property
-    def visibility_seconds(self) -> float:
-        """How long a received or extended message stays hidden."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """A kind of source: what its config may say, and how one is opened (without any call yet)."""
 
     config: type[BaseModel]
-    open: Callable[[Source], HidingSource]
+    open: Callable[[Source], PullSource]
 
 
 KINDS: Final[Mapping[str, Kind]] = {

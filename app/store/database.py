@@ -166,6 +166,9 @@ def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
                 "statement_timeout": "30s",
                 "idle_in_transaction_session_timeout": "30s",
                 "timezone": "UTC",
+                # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses
+                # the order: with old statistics one fetch then reads and sorts a lane's whole backlog.
+                "enable_bitmapscan": "off",
             },
         )
 

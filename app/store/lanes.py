@@ -5,8 +5,9 @@ still good. Whoever locks several lanes does it in the order of their ids.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
-from sqlalchemy import CTE, ColumnElement, and_, func, or_, select, update
+from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import LaneSurvey, Lease
@@ -15,6 +16,8 @@ from app.store import replicas
 from app.store.columns import FAR, now, one_of
 from app.store.owed import next_due
 from app.store.schema import lane
+
+_LYING_DOWN_MILLISECONDS: Final = 500
 
 
 async def survey(connection: AsyncConnection, replica: ReplicaId, *, lease_seconds: float) -> LaneSurvey:
@@ -44,14 +47,7 @@ async def lease(
     connection: AsyncConnection, replica: ReplicaId, *, limit: int, lease_seconds: float
 ) -> Sequence[Lease]:
     """Claim waiting lanes, longest unserved first; those another replica is just looking at are passed over."""
-    found = await connection.execute(
-        select(lane.c.id)
-        .where(_is_waiting())
-        .order_by(lane.c.last_served, lane.c.id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-    )
-    in_order = list(found.scalars())
+    in_order = list((await connection.execute(waiting_statement(limit))).scalars())
     if not in_order:
         return ()
     taken = await connection.execute(
@@ -64,6 +60,17 @@ async def lease(
         row.id: Lease(lane_id=LaneId(row.id), endpoint_id=EndpointId(row.endpoint_id), fence=row.fence) for row in taken
     }
     return [claimed[each] for each in in_order]
+
+
+def waiting_statement(limit: int) -> Select[int]:
+    """Build the search for lanes to lease, which locks what it finds; a test looks at its plan."""
+    return (
+        select(lane.c.id)
+        .where(_is_waiting())
+        .order_by(lane.c.last_served, lane.c.id)
+        .limit(limit)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
 
 
 async def renew(
@@ -102,6 +109,11 @@ async def release_all(connection: AsyncConnection, replica: ReplicaId) -> None:
     )
 
 
+async def release_everyones(connection: AsyncConnection) -> None:
+    """Give up every claim there is: for a database that one process serves, which holds its lock."""
+    await connection.execute(update(lane).where(lane.c.owner.is_not(None)).values(owner=None, lease_until=now()))
+
+
 async def lie_down(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
     """First half of resting: nothing wakes the lane but a hint. False when the claim is lost.
 
@@ -123,13 +135,28 @@ async def set_alarm(connection: AsyncConnection, replica: ReplicaId, claim: Leas
 
 
 async def wake(connection: AsyncConnection, lanes: Collection[LaneId]) -> int:
-    """Wake lanes that sleep. One that is locked is at work or about to look: it needs no waking, and nobody waits."""
-    asleep = await connection.execute(
-        select(lane.c.id)
-        .where(one_of(connection, lane.c.id, sorted(lanes)), lane.c.wake_at > now())
-        .with_for_update(key_share=True, skip_locked=True)
-    )
-    ids = list(asleep.scalars())
+    """Wake lanes that sleep, except those somebody has locked: the next sweep comes soon. Gives how many."""
+    return await _wake(connection, _asleep(connection, lanes).with_for_update(key_share=True, skip_locked=True))
+
+
+async def wake_surely(connection: AsyncConnection, lanes: Collection[LaneId]) -> None:
+    """Wake lanes that sleep; for what they owe that has been committed. Waits for one that is just lying down.
+
+    Not for long: who holds the row for longer has other trouble, and the sweep will find the lane.
+    """
+    if (await connection.execute(_asleep(connection, lanes))).first() is None:
+        return
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LYING_DOWN_MILLISECONDS}ms'")
+    await _wake(connection, _asleep(connection, lanes).order_by(lane.c.id).with_for_update(key_share=True))
+
+
+def _asleep(connection: AsyncConnection, lanes: Collection[LaneId]) -> Select[int]:
+    return select(lane.c.id).where(one_of(connection, lane.c.id, sorted(lanes)), lane.c.wake_at > now())
+
+
+async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
+    ids = list((await connection.execute(asleep)).scalars())
     if ids:
         await connection.execute(update(lane).where(one_of(connection, lane.c.id, ids)).values(wake_at=now()))
     return len(ids)

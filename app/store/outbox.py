@@ -36,6 +36,11 @@ class SqlOutbox:
         self._sweep = Sweep(database, replica)
         self._noted_at = float("-inf")
 
+    async def inherit(self) -> None:
+        """Take over at once what an earlier life of this process held: for SQLite, which has no other replica."""
+        async with self._database.write() as connection:
+            await lanes.release_everyones(connection)
+
     async def survey(self) -> LaneSurvey:
         """Look at the lanes; now and then note that this replica lives; see the port."""
         asked_at = time.monotonic()

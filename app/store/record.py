@@ -93,7 +93,7 @@ class SqlEventStore:
             return
         try:
             async with self._database.write() as connection:
-                await lanes.wake(connection, awakened)
+                await lanes.wake_surely(connection, awakened)
         except StoreError as error:
             _log.warning("lane.wake_failed", error=str(error))
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TAIL_CHARACTERS = 20_000
+TAIL_CHARACTERS = 5_000
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -1,7 +1,5 @@
 """Rows as the hot path writes them, put in by plain inserts: for tests of what reads them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -56,18 +54,12 @@ class Owed:
         object.__setattr__(self, "key", delivery_key(self.event_id, self.subscription_id))
 
 
-@asynccontextmanager
-async def open_prepared(url: str) -> AsyncIterator[Database]:
-    """Open a database with the schema, partitions for two days, an endpoint asleep and two subscriptions to it."""
-    database = Database(url)
-    try:
-        await migrate(database)
-        async with database.write() as connection:
-            await _add_partitions(connection)
-            await _add_configuration(connection)
-        yield database
-    finally:
-        await database.aclose()
+async def prepare(database: Database) -> None:
+    """Bring in the schema, partitions for two days, an endpoint whose lane sleeps and two subscriptions to it."""
+    await migrate(database)
+    async with database.write() as connection:
+        await _add_partitions(connection)
+        await _add_configuration(connection)
 
 
 def event_id(number: int, *, seconds: int = 0x67000000) -> EventId:

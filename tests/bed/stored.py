@@ -24,6 +24,8 @@ from app.store.schema import configuration_epoch, delivery, endpoint, lane, meta
 
 LEASE_SECONDS = 60.0
 SOURCE = SourceId(b"s" * 16)
+EVERYTHING = Filter()
+STARTED_AT = datetime.now(UTC).replace(microsecond=0)
 OK = Outcome(kind="delivered", latency_seconds=0.012, status_code=200)
 BROKEN = Outcome(kind="answered", latency_seconds=0.2, status_code=503, error="503 Service Unavailable", response=b"no")
 
@@ -73,7 +75,7 @@ class Stored:
         return endpoint_id
 
     async def add_subscription(
-        self, endpoint_id: EndpointId, *, wanted: Filter = Filter(), tenant_id: int = DEFAULT_TENANT
+        self, endpoint_id: EndpointId, *, wanted: Filter = EVERYTHING, tenant_id: int = DEFAULT_TENANT
     ) -> SubscriptionId:
         """Subscribe an endpoint."""
         subscription_id = SubscriptionId(secrets.token_bytes(16))
@@ -146,8 +148,7 @@ class Stored:
 
     async def execute(self, statement: Executable) -> None:
         """Run a statement in a transaction of its own."""
-        async with self.database.write() as connection:
-            await connection.execute(statement)
+        await self.database.write_again(lambda connection: connection.execute(statement))
 
     async def scalar(self, statement: Executable) -> Any:
         """Give the first column of the one row a statement finds."""
@@ -185,8 +186,8 @@ async def owed_by(outbox: SqlOutbox, lease: Lease) -> Sequence[Owed]:
 
 
 def make_event(number: int, *, bucket: str = "photos", key: bytes = b"cat.jpg", day: date | None = None) -> Event:
-    """Make an event of today, one of its own for each number."""
-    at = datetime.now(UTC).replace(microsecond=0) - timedelta(milliseconds=number % 1000)
+    """Make an event of today: the same for the same number, all through a run."""
+    at = STARTED_AT - timedelta(milliseconds=number % 1000)
     prefix = int(at.timestamp()).to_bytes(4, "big")
     return Event(
         id=EventId(prefix + hashlib.sha256(str(number).encode()).digest()[:12]),

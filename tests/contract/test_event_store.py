@@ -128,6 +128,7 @@ async def test_a_recorded_lane_is_awake(stored: Stored) -> None:
 async def test_a_failed_hint_fails_no_batch(stored_on_postgres: Stored) -> None:
     """When lanes cannot be woken the batch is recorded all the same, and the sweep wakes them."""
     lane_id, _ = await stored_on_postgres.add_subscribed()
+    await stored_on_postgres.store.record([heard()])
     await stored_on_postgres.execute(text("ALTER TABLE lane RENAME TO lane_away"))
 
     recorded = await stored_on_postgres.store.record([heard(make_event(1))])

@@ -37,8 +37,10 @@ STRANGER = TenantId(2)
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Open a prepared database, once SQLite and once PostgreSQL."""
-    async with rows.open_prepared(database_url) as opened:
-        yield opened
+    opened = Database(database_url)
+    await rows.prepare(opened)
+    yield opened
+    await opened.aclose()
 
 
 async def test_events_are_listed_newest_first_and_each_once(database: Database) -> None:
@@ -394,16 +396,32 @@ async def test_the_quarantine_is_listed_newest_first(database: Database) -> None
         )
 
     async with database.read() as connection:
-        first = await list_quarantine(connection, DEFAULT_TENANT, after=None, limit=3)
-        place = Place(at=first[-1].first_seen_at, id=first[-1].id)
-        rest = await list_quarantine(connection, DEFAULT_TENANT, after=place, limit=50)
+        first, place = await list_quarantine(connection, DEFAULT_TENANT, after=None, limit=3)
+        rest, end = await list_quarantine(connection, DEFAULT_TENANT, after=place, limit=3)
         found = await get_quarantined(connection, DEFAULT_TENANT, made)
         foreign = await get_quarantined(connection, STRANGER, made)
 
     assert [each.id[-1] for each in (*first, *rest)] == [4, 3, 2, 1, 0x10, 0]
+    assert end is None
     assert found is not None
     assert (found.raw, found.seen, found.last_seen_at) == (b"\xff\x00", 3, NOON + SECOND * 99)
     assert foreign is None
+
+
+async def test_a_page_of_the_quarantine_holds_so_many_bytes(database: Database) -> None:
+    """A page ends early where its bytes are too many, and holds at least one, however large."""
+    async with database.write() as connection:
+        for number, size in enumerate((4, 1, 3, 3, 9)):
+            await rows.add_quarantined(connection, number, raw=b"x" * size)
+
+    pages: list[list[int]] = []
+    place = None
+    async with database.read() as connection:
+        while not pages or place is not None:
+            page, place = await list_quarantine(connection, DEFAULT_TENANT, after=place, limit=3, most_bytes=6)
+            pages.append([len(each.raw) for each in page])
+
+    assert pages == [[9], [3, 3], [1, 4]]
 
 
 @pytest.mark.parametrize("wanted", [DeliveryFilter(), DeliveryFilter(event_id=rows.event_id(1))])

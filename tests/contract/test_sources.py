@@ -12,8 +12,8 @@ import pytest
 from app.domain.configuration import JSON, Source
 from app.domain.errors import SourceError
 from app.domain.ids import DEFAULT_TENANT, SourceId
-from app.domain.ports import Message
-from app.sources import KINDS, HidingSource
+from app.domain.ports import Message, PullSource
+from app.sources import KINDS
 from tests.bed.aws import Aws
 from tests.bed.ports import HOST
 
@@ -32,7 +32,7 @@ class Place:
     absent: Mapping[str, JSON]
     unreachable: Mapping[str, JSON]
 
-    def open(self, changes: Mapping[str, JSON] | None = None) -> HidingSource:
+    def open(self, changes: Mapping[str, JSON] | None = None) -> PullSource:
         """Open a source that reads the place, with its config changed."""
         now = datetime.now(UTC)
         source = Source(
@@ -106,14 +106,14 @@ async def _relayed(url: str, *, seen: Callable[[bytes], object]) -> AsyncIterato
 
 
 @pytest.fixture
-async def source(place: Place) -> AsyncIterator[HidingSource]:
+async def source(place: Place) -> AsyncIterator[PullSource]:
     """Open the place."""
     opened = place.open()
     yield opened
     await opened.aclose()
 
 
-async def _received(source: HidingSource, wanted: int = 1) -> list[Message]:
+async def _received(source: PullSource, wanted: int = 1) -> list[Message]:
     """Receive until that many have come; the places may take several polls for it."""
     messages: list[Message] = []
     async with asyncio.timeout(20):
@@ -122,12 +122,12 @@ async def _received(source: HidingSource, wanted: int = 1) -> list[Message]:
     return messages
 
 
-async def test_an_empty_place_gives_no_messages(source: HidingSource) -> None:
+async def test_an_empty_place_gives_no_messages(source: PullSource) -> None:
     """None is a normal answer."""
     assert list(await source.receive()) == []
 
 
-async def test_a_body_comes_as_it_was_sent(place: Place, source: HidingSource) -> None:
+async def test_a_body_comes_as_it_was_sent(place: Place, source: PullSource) -> None:
     """The body's bytes are those that were sent, in UTF-8; the message has an id and a receipt."""
     message_id = await place.send(TEXT)
 
@@ -138,7 +138,7 @@ async def test_a_body_comes_as_it_was_sent(place: Place, source: HidingSource) -
     assert message.receipt
 
 
-async def test_an_acknowledged_message_is_gone(place: Place, source: HidingSource) -> None:
+async def test_an_acknowledged_message_is_gone(place: Place, source: PullSource) -> None:
     """More than ten are acknowledged in one call, and the place is empty then."""
     for number in range(12):
         await place.send(f"message {number}")
@@ -150,7 +150,7 @@ async def test_an_acknowledged_message_is_gone(place: Place, source: HidingSourc
     assert await place.count() == 0
 
 
-async def test_a_message_not_acknowledged_comes_again(place: Place, source: HidingSource) -> None:
+async def test_a_message_not_acknowledged_comes_again(place: Place, source: PullSource) -> None:
     """After the visibility span the same message is handed out again."""
     await place.send("again")
     [first] = await _received(source)
@@ -162,7 +162,7 @@ async def test_a_message_not_acknowledged_comes_again(place: Place, source: Hidi
     assert second.message_id == first.message_id
 
 
-async def test_an_extended_message_stays_hidden(place: Place, source: HidingSource) -> None:
+async def test_an_extended_message_stays_hidden(place: Place, source: PullSource) -> None:
     """Extending again and again keeps a message from others beyond its first span, and it can still be acked."""
     await place.send("slow")
     messages = await _received(source)
@@ -180,7 +180,7 @@ async def test_an_extended_message_stays_hidden(place: Place, source: HidingSour
     assert await place.count() == 0
 
 
-async def test_a_message_that_is_not_forgotten_is_given_back(place: Place, source: HidingSource) -> None:
+async def test_a_message_that_is_not_forgotten_is_given_back(place: Place, source: PullSource) -> None:
     """Of a batch with a receipt that the place refuses, that one comes back and the others are gone."""
     for number in range(2):
         await place.send(f"message {number}")
@@ -193,7 +193,7 @@ async def test_a_message_that_is_not_forgotten_is_given_back(place: Place, sourc
     assert await place.count() == 1
 
 
-async def test_extending_what_is_gone_is_no_error(place: Place, source: HidingSource) -> None:
+async def test_extending_what_is_gone_is_no_error(place: Place, source: PullSource) -> None:
     """A message acknowledged meanwhile may still be extended: the two may cross."""
     await place.send("gone")
     messages = await _received(source)
@@ -285,7 +285,7 @@ async def test_closing_before_the_first_answer_leaves_nothing_open(place: Place)
         await poll
 
 
-async def test_a_cancelled_poll_loses_nothing(place: Place, source: HidingSource) -> None:
+async def test_a_cancelled_poll_loses_nothing(place: Place, source: PullSource) -> None:
     """What is sent after a poll was cancelled is received, at the latest when its visibility ends."""
     poll = asyncio.create_task(source.receive())
     await place.polled.wait()

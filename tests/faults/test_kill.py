@@ -19,7 +19,7 @@ from tests.bed.receiver_process import ReceiverProcess
 
 KILLS = 20
 BUCKET = "photos"
-MESSAGES_A_SECOND = 12
+MESSAGES_A_SECOND = 6
 LEASE_SECONDS = "1"
 
 

@@ -188,7 +188,7 @@ class Clock:
 
     async def asleep(self, at_least: float, at_most: float) -> None:
         """Wait until somebody sleeps for a span in these bounds."""
-        async with self._changed:
+        async with asyncio.timeout(10), self._changed:
             await self._changed.wait_for(lambda: self._find(at_least, at_most) is not None)
 
     async def end(self, at_least: float, at_most: float) -> float:
@@ -202,3 +202,10 @@ class Clock:
 
     def _find(self, at_least: float, at_most: float) -> tuple[float, asyncio.Event] | None:
         return next((entry for entry in self._sleeping if at_least <= entry[0] <= at_most), None)
+
+
+async def reached(condition: Callable[[], object], *, within: float = 10) -> None:
+    """Wait until something is so; for what has no signal of its own."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 -- what is looked at is plain state of many kinds
+            await asyncio.sleep(0.001)

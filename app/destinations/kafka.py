@@ -1,0 +1,54 @@
+"""Deliveries as Kafka records: the door. Behind it kafka_writer.py works, which is only loaded for a first record.
+
+aiokafka takes a while to load, and a process that has no Kafka endpoint starts without it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from app.destinations.guard import Network
+from app.domain.configuration import Endpoint
+from app.domain.delivery import Owed
+from app.domain.outcome import Outcome
+
+if TYPE_CHECKING:
+    from app.destinations.kafka_writer import KafkaWriter
+
+BATCH_LIMIT: Final = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Kafka:
+    """Serves every Kafka endpoint of the process."""
+
+    _writer: "KafkaWriter | None" = field(default=None, init=False)
+
+    @classmethod
+    def open(cls, *, allow_cidrs: Sequence[Network], version: str) -> Self:  # noqa: ARG003 -- every kind is opened alike
+        """Make one; nothing is loaded or connected before the first send. Brokers are not bound to `allow_cidrs`."""
+        return cls()
+
+    @property
+    def batch_limit(self) -> int:
+        """As many as are worth one round trip."""
+        return BATCH_LIMIT
+
+    async def send(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:
+        """Produce the batch; as Destination promises, but for up to 2 s more when a producer is given up."""
+        if self._writer is None:
+            make = await asyncio.to_thread(_load)
+            self._writer = self._writer or make()
+        return await self._writer.send(endpoint, batch)
+
+    async def aclose(self) -> None:
+        """Give up every producer within 5 s, also while brokers are down; a send under way ends as not confirmed."""
+        if self._writer is not None:
+            await self._writer.aclose()
+
+
+def _load() -> "type[KafkaWriter]":
+    from app.destinations.kafka_writer import KafkaWriter  # noqa: PLC0415 -- see the module
+
+    return KafkaWriter

@@ -1,0 +1,190 @@
+"""Guards on the plans of the statements that run all day: by the index, however large the outbox.
+
+On PostgreSQL also with the generic plan that a prepared statement changes to.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Select, select, text, update
+
+from app.domain.delivery import Lease
+from app.domain.ids import EndpointId, LaneId
+from app.store.columns import now
+from app.store.lanes import waiting_statement
+from app.store.owed import fetch_statement
+from app.store.schema import delivery, lane
+from app.store.sweep import sleeping_statement
+from tests.bed.stored import Stored, heard, make_events
+
+ROWS = 30_000
+# For each of 64 deliveries: itself, the way down to its event, its subscription; a third more for comfort.
+BUFFERS_OF_A_FETCH = 560
+
+
+async def fill(stored: Stored) -> Lease:
+    """Owe much on one lane, of which little is due, and much on another; gives the first as if leased."""
+    lane_id, _ = await stored.add_subscribed()
+    other, *_ = [(await stored.add_subscribed())[0] for _ in range(20)]
+    await stored.store.record([heard(*make_events(100))])
+    await stored.execute(text(MORE_DELIVERIES).bindparams(rows=ROWS, lane_id=lane_id, other=other))
+    await stored.execute(text(MORE_EVENTS).bindparams(rows=ROWS))
+    first = select(delivery.c.id).where(delivery.c.lane_id == lane_id).order_by(delivery.c.id).limit(100)
+    await stored.execute(
+        update(delivery)
+        .where(delivery.c.lane_id == lane_id, delivery.c.id.not_in(first.scalar_subquery()))
+        .values(due_at=now(3600.0))
+    )
+    endpoint_id = EndpointId(await stored.scalar(select(lane.c.endpoint_id).where(lane.c.id == lane_id)))
+    return Lease(lane_id=lane_id, endpoint_id=endpoint_id, fence=0)
+
+
+MORE_DELIVERIES = """
+INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
+    tries, failures, due_at, created_at)
+SELECT tenant_id, CASE WHEN n % 2 = 0 THEN lane_id ELSE :other END, uuid_send(gen_random_uuid()), endpoint_id,
+    subscription_id, event_day, event_id, object_hash, 0, 0, due_at, created_at
+FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
+"""
+MORE_EVENTS = """
+INSERT INTO event (tenant_id, id, event_day, recorded_at, type, change, bucket, key, received_key, time, record)
+SELECT tenant_id, uuid_send(gen_random_uuid()), event_day, recorded_at, type, change, bucket, key, received_key, time,
+    record
+FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer))
+"""
+
+
+async def explain(
+    stored: Stored, statement: Select[*tuple[Any, ...]], *, mode: str
+) -> tuple[list[dict[str, Any]], int]:
+    """Run a statement on PostgreSQL, prepared as the driver does; gives the nodes of its plan and the pages touched."""
+    compiled = statement.compile(dialect=stored.database.engine.dialect)
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    arguments = f"({', '.join(map(in_sql, values))})" if values else ""
+    async with stored.database.write() as connection:
+        await connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
+        await connection.exec_driver_sql(f"PREPARE guarded AS {compiled}")
+        explained = await connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE guarded{arguments}"
+        )
+        plan: dict[str, Any] = explained.scalars().one()[0]["Plan"]
+        await connection.exec_driver_sql("DEALLOCATE guarded")
+    return list(nodes(plan)), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Walk a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def in_sql(value: Any) -> str:
+    """Write a value in SQL."""
+    match value:
+        case bytes():
+            return f"'\\x{value.hex()}'::bytea"
+        case list():
+            return f"ARRAY[{', '.join(map(in_sql, value))}]::bigint[]"
+        case _:
+            return str(value)
+
+
+async def explain_on_sqlite(stored: Stored, statement: Select[*tuple[Any, ...]]) -> list[str]:
+    """Give the steps by which SQLite would run a statement."""
+    compiled = statement.compile(dialect=stored.database.engine.dialect, compile_kwargs={"render_postcompile": True})
+    values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    async with stored.database.read() as connection:
+        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+        return [row["detail"] for row in found.mappings()]
+
+
+def read_whole(plan: list[dict[str, Any]]) -> list[str]:
+    """Give the tables of events and deliveries that a plan reads from end to end."""
+    return [
+        node["Relation Name"]
+        for node in plan
+        if node["Node Type"] == "Seq Scan"
+        and node["Actual Loops"]
+        and node["Relation Name"].startswith(("delivery", "event"))
+    ]
+
+
+MODES = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+STATISTICS = pytest.mark.parametrize("analyze", [False, True], ids=["no statistics", "analyzed"])
+
+
+@MODES
+@STATISTICS
+async def test_fetch_stays_with_the_index(stored_on_postgres: Stored, mode: str, *, analyze: bool) -> None:
+    """A fetch touches pages for what it hands out, not for the backlog behind it."""
+    lease = await fill(stored_on_postgres)
+    if analyze:
+        await stored_on_postgres.execute(text("ANALYZE"))
+    async with stored_on_postgres.database.read() as connection:
+        statement = fetch_statement(connection, lease, limit=64, leave_out=[1, 2, 3])
+
+    plan, buffers = await explain(stored_on_postgres, statement, mode=mode)
+
+    assert plan[0]["Actual Rows"] == 64
+    assert read_whole(plan) == []
+    assert buffers < BUFFERS_OF_A_FETCH
+
+
+@MODES
+async def test_a_backlog_not_due_yet_costs_a_fetch_nothing(stored_on_postgres: Stored, mode: str) -> None:
+    """Where everything waits for its retry, the fetch sees that at the first row."""
+    lease = await fill(stored_on_postgres)
+    await stored_on_postgres.execute(update(delivery).values(due_at=now(3600.0)))
+    await stored_on_postgres.execute(text("ANALYZE"))
+    async with stored_on_postgres.database.read() as connection:
+        statement = fetch_statement(connection, lease, limit=64, leave_out=[])
+
+    plan, _ = await explain(stored_on_postgres, statement, mode=mode)
+
+    (scan,) = [node for node in plan if node.get("Relation Name") == "delivery"]
+    assert "due_at <=" in scan["Index Cond"]
+    assert scan["Actual Rows"] == 0
+
+
+@MODES
+async def test_leasing_and_sweeping_touch_lanes_alone(stored_on_postgres: Stored, mode: str) -> None:
+    """Neither reads the outbox; the sweep looks at its index once for each sleeping lane."""
+    await fill(stored_on_postgres)
+    await stored_on_postgres.execute(text("ANALYZE"))
+
+    lease_plan, lease_buffers = await explain(stored_on_postgres, waiting_statement(10), mode=mode)
+    sweep_plan, sweep_buffers = await explain(stored_on_postgres, sleeping_statement(), mode=mode)
+
+    assert [node for node in lease_plan if node.get("Relation Name") == "delivery"] == []
+    assert read_whole(sweep_plan) == []
+    assert lease_buffers < 100
+    assert sweep_buffers < 300
+
+
+async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:
+    """SQLite walks the same index and looks events up by their key."""
+    lease = Lease(lane_id=LaneId(1), endpoint_id=EndpointId(b"e" * 16), fence=0)
+    async with stored_on_sqlite.database.read() as connection:
+        statement = fetch_statement(connection, lease, limit=64, leave_out=[1, 2])
+
+    steps = await explain_on_sqlite(stored_on_sqlite, statement)
+
+    assert any(
+        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at<?)" in step for step in steps
+    )
+    assert any(step.startswith("SEARCH event USING INDEX") and "id=?" in step for step in steps)
+    assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN event"))]
+    # What is handed out is put in order once more; the backlog is not.
+    assert steps.count("USE TEMP B-TREE FOR ORDER BY") == 1
+    assert steps.index("USE TEMP B-TREE FOR ORDER BY") > steps.index("SCAN due")
+
+
+async def test_sqlite_leases_and_sweeps_by_lanes(stored_on_sqlite: Stored) -> None:
+    """Neither reads the outbox from end to end."""
+    leasing = await explain_on_sqlite(stored_on_sqlite, waiting_statement(10))
+    sweeping = await explain_on_sqlite(stored_on_sqlite, sleeping_statement())
+
+    assert not [step for step in leasing if "delivery" in step]
+    assert any("SEARCH delivery USING" in step and "lane_id=?" in step for step in sweeping)
