@@ -20,6 +20,8 @@ from app.relay.outage import Outage, Retry
 from app.relay.settler import Settler
 
 WINDOW_LIMIT: Final = 400
+# Rows of one lane in memory beyond what may be under way: sends go on only so far ahead of what is written down.
+AHEAD_LIMIT: Final = 1600
 # A held lane without work is given back after this, so that replicas that come later find lanes.
 IDLE_SECONDS: Final = 10.0
 # Looks that find nothing come further and further apart: a lane may look awake only for what is in memory already.
@@ -139,8 +141,8 @@ class LaneRunner:
 
     def _has_room(self, endpoint: Endpoint) -> bool:
         """Tell whether to read on: before the queue runs dry, but not without end while nothing can be settled."""
-        limit, sent_at_once = self._limit(endpoint), endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
-        return len(self._queue) <= limit // 2 and len(self._in_memory) < sent_at_once + 2 * limit
+        limit, at_once = self._limit(endpoint), endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
+        return len(self._queue) <= limit // 2 and len(self._in_memory) + limit <= at_once + AHEAD_LIMIT
 
     async def _look(self, endpoint: Endpoint) -> None:
         self._must_look = False

@@ -103,7 +103,7 @@ class Roster:
                 await asyncio.wait([older])
             await runner.run()
         except Exception:  # noqa: BLE001 -- a bug met in one lane must not stop the others
-            _log.exception("lane.broke", lane_id=lease.lane_id)
+            _log.exception("lane.stumbled", lane_id=lease.lane_id)
             await _pause(runner.asked_back)
         finally:
             self._tools.leases.drop(lease)

@@ -1,6 +1,6 @@
 """The outbox in memory, with the semantics of the one in the database: leases, fences, rest, settle.
 
-One FakeOutbox is the database; `for_replica` gives what one relay sees of it.
+One FakeOutbox is the database; `for_replica` gives what one relay sees of it. Time is the loop's.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from app.domain.ports import Wake
 from tests.unit.relay.virtual_time import now
 
 FAR: Final = float("inf")
+BUGS: Final = 3
 
 
 @dataclass(slots=True)
@@ -51,7 +52,10 @@ class Ended:
 
 @dataclass(slots=True)
 class FakeOutbox:
-    """What all replicas share. `away` makes every call fail, `failing` only calls of these names."""
+    """What all replicas share. `away` makes every call fail, `failing` only calls of these names.
+
+    `bugs_after` makes a few calls of a name break, from that one on, in a way nobody foresaw.
+    """
 
     lease_seconds: float = 10.0
     away: bool = False
@@ -63,7 +67,7 @@ class FakeOutbox:
     seen_at: dict[ReplicaId, float] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
-    most_in_memory: int = 0
+    bugs_after: dict[str, int] = field(default_factory=dict)
     settled: list[Settlement] = field(default_factory=list)
     unheld: list[Settlement] = field(default_factory=list)
     deleted_endpoints: set[EndpointId] = field(default_factory=set)
@@ -156,7 +160,6 @@ class ReplicaOutbox:
     async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
         """See the port; the lease is not looked at, as in the database."""
         await self._travel("fetch")
-        self._shared.most_in_memory = max(self._shared.most_in_memory, len(leave_out) + limit)
         at, left_out = now(), set(leave_out)
         due = [
             debt.owed
@@ -235,6 +238,9 @@ class ReplicaOutbox:
         if self._shared.away or name in self._shared.failing:
             self._shared.failures[name] += 1
             raise StoreUnavailable
+        first = self._shared.bugs_after.get(name)
+        if first is not None and first <= self._shared.calls[name] < first + BUGS:
+            raise ZeroDivisionError
 
     def _holds(self, lease: Lease) -> bool:
         lane = self._shared.lanes[lease.lane_id]

@@ -100,8 +100,8 @@ async def test_renewal_is_tried_again_soon() -> None:
     async with Replica(outbox, set_up, destination):
         await until(lambda: outbox.calls["renew"] == 1)
         with outbox.outage("renew"):
-            await pass_time(1.9)
-        await pass_time(0.7)
+            await pass_time(0.6)
+        await pass_time(0.35)
         is_renewed = outbox.calls["renew"] > outbox.failures["renew"]
 
     assert is_renewed
