@@ -89,10 +89,9 @@ class WebhookSide:
 class KafkaSide:
     """A topic of its own on a real broker."""
 
-    def __init__(self, kafka: Kafka, topic: str, journal: KafkaJournal) -> None:
+    def __init__(self, kafka: Kafka, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
-        self._journal = journal
 
     def config(self) -> dict[str, JSON]:
         """Where it takes deliveries."""
@@ -110,13 +109,15 @@ class KafkaSide:
 
     async def arrived(self, count: int) -> Sequence[Arrived]:
         """Wait for that many deliveries, and give them in order of arrival."""
+        async with KafkaJournal(self._kafka.bootstrap_servers, [self._topic]) as journal:
+            records = await journal.wait_for(count)
         return [
             Arrived(
                 idempotency_key=record.header("idempotency-key"),
                 content_type=record.header("content-type"),
                 body=record.value or b"",
             )
-            for record in await self._journal.wait_for(count)
+            for record in records
         ]
 
 
@@ -127,11 +128,9 @@ async def webhook_side(receiver: Receiver) -> Side:
 
 
 @pytest.fixture
-async def kafka_side(kafka: Kafka) -> AsyncIterator[Side]:
+async def kafka_side(kafka: Kafka) -> Side:
     """Give a topic."""
-    topic = await kafka.create_topic()
-    async with KafkaJournal(kafka.bootstrap_servers, [topic]) as journal:
-        yield KafkaSide(kafka, topic, journal)
+    return KafkaSide(kafka, await kafka.create_topic())
 
 
 @pytest.fixture(params=SIDES)

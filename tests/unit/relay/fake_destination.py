@@ -31,7 +31,6 @@ class FakeDestination:
         self.gate.set()
         self.holds: Callable[[Owed], bool] = lambda _: True
         self.batches: list[list[Owed]] = []
-        self.finished: Counter[bytes] = Counter()
         self.endpoints: list[Endpoint] = []
         self.in_flight = 0
         self.most_in_flight = 0
@@ -60,7 +59,6 @@ class FakeDestination:
             outcomes = [self.answer(owed) for owed in batch]
         finally:
             self.in_flight -= 1
-        self.finished.update(owed.key for owed in batch)
         return outcomes
 
     async def aclose(self) -> None:

@@ -5,13 +5,13 @@ One FakeOutbox is the database; `for_replica` gives what one relay sees of it. T
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.domain.ports import Wake
 from tests.unit.relay.virtual_time import now
@@ -54,7 +54,8 @@ class Ended:
 class FakeOutbox:
     """What all replicas share. `away` makes every call fail, `failing` only calls of these names.
 
-    `bugs_after` makes a few calls of a name break, from that one on, in a way nobody foresaw.
+    `refuses` tells which settlements are data the database does not take. `bugs_after` makes a few calls of a name
+    break, from that one on, in a way nobody foresaw.
     """
 
     lease_seconds: float = 10.0
@@ -67,6 +68,7 @@ class FakeOutbox:
     seen_at: dict[ReplicaId, float] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    refuses: Callable[[Settlement], bool] = field(default=lambda _: False)
     bugs_after: dict[str, int] = field(default_factory=dict)
     settled: list[Settlement] = field(default_factory=list)
     unheld: list[Settlement] = field(default_factory=list)
@@ -171,6 +173,8 @@ class ReplicaOutbox:
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """See the port."""
         await self._travel("settle")
+        if any(map(self._shared.refuses, settlements)):
+            raise StoreRefused
         claims = [each.lease for each in settlements]
         held = self._renew(claims, self._shared.lease_seconds)
         for each in settlements:

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Final, Self
 
@@ -118,7 +118,6 @@ class Replica:
         max_in_flight: int = 512,
         logs_delivered: bool = False,
         random: Callable[[], float] = lambda: 0.5,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take the shared outbox, the set-up, where it all goes, and the name of this life."""
         self.outbox: ReplicaOutbox = shared.for_replica(name)
@@ -134,7 +133,6 @@ class Replica:
             logs_delivered=logs_delivered,
             random=random,
             monotonic=now,
-            sleep=sleep,
         )
         self._task: asyncio.Task[None] | None = None
 

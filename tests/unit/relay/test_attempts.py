@@ -1,7 +1,10 @@
 """What one try becomes: retried, dead, or a bug that is a failed try; and the line that tells of it."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
+import pytest
 from structlog.testing import capture_logs
 
 from app.domain.configuration import Endpoint
@@ -9,7 +12,7 @@ from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
 from tests.unit.relay.replica import Replica, all_ended, make_many, make_owed, one_lane
-from tests.unit.relay.virtual_time import in_virtual_time
+from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
 
 
 class Miscounting(FakeDestination):
@@ -153,3 +156,41 @@ async def test_a_bug_while_reading_one_lane_leaves_its_sends_alone() -> None:
     assert outbox.statuses() == {"delivered": 40}
     assert set(destination.started.values()) == {1}
     assert 1 <= len([line for line in lines if line["event"] == "lane.stumbled"]) < 40
+
+
+@in_virtual_time
+async def test_words_the_database_refuses_are_left_out() -> None:
+    """An answer that cannot be kept does not keep its delivery, or any other, from being settled."""
+    outbox, set_up = one_lane(max_in_flight=20)
+    odd = replace(DELIVERED, response=b"odd")
+    bad, *others = make_many(40)
+    outbox.refuses = lambda each: each.outcome is not None and each.outcome.response == b"odd"
+    outbox.owe(bad, *others)
+
+    async with Replica(outbox, set_up, FakeDestination(answer=lambda owed: odd if owed.key == bad.key else DELIVERED)):
+        await all_ended(outbox)
+
+    assert outbox.statuses() == {"delivered": 40}
+    assert len(outbox.settled) == 40
+
+
+@in_virtual_time
+async def test_a_settlement_refused_in_every_form_holds_up_no_other() -> None:
+    """It is logged for a person to see, and its delivery is not sent again while this process lives."""
+    outbox, set_up = one_lane(max_in_flight=20)
+    bad, *others = make_many(40)
+    destination = FakeDestination()
+    outbox.refuses = lambda each: each.owed.key == bad.key
+    outbox.owe(bad, *others)
+
+    with capture_logs() as lines:
+        async with Replica(outbox, set_up, destination) as replica:
+            await until(lambda: len(outbox.ended) == len(others))
+            await pass_time(60.0)
+            replica.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await replica.task
+
+    assert [line["delivery_id"] for line in lines if line["event"] == "settlement.refused"] == [bad.idempotency_key]
+    assert set(destination.started.values()) == {1}
+    assert list(outbox.debts) == [bad.row_id]

@@ -81,7 +81,7 @@ async def test_the_processs_limit_bounds_all_lanes_together() -> None:
     """No more sends are in flight than the process allows, however many lanes want."""
     outbox, set_up = lanes(6)
     destination = FakeDestination()
-    for lane_id in set_up_lanes(6):
+    for lane_id in range(1, 7):
         outbox.owe(*make_many(10, lane_id))
 
     async with Replica(outbox, set_up, destination, max_in_flight=4):
@@ -222,8 +222,3 @@ async def test_a_changed_endpoint_counts_from_the_next_send_on() -> None:
     assert destination.endpoints[-1].name == "renamed"
     assert outbox.statuses() == {"delivered": 40}
     assert {each.outcome for each in outbox.settled} == {DELIVERED}
-
-
-def set_up_lanes(count: int) -> range:
-    """Give the numbers of the lanes that `lanes(count)` makes."""
-    return range(1, count + 1)

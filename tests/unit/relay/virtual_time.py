@@ -6,7 +6,7 @@ A program that can never go on, or that goes round without ever waiting, is an e
 import asyncio
 import functools
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, ParamSpec
 
 P = ParamSpec("P")
@@ -83,6 +83,6 @@ async def until(condition: Callable[[], object], *, within_seconds: float = PATI
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def pass_time(seconds: float, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+async def pass_time(seconds: float) -> None:
     """Let virtual time go by, for tests that show that something does not happen."""
-    await sleep(seconds)
+    await asyncio.sleep(seconds)
