@@ -124,7 +124,7 @@ class Gateway:
         while not self._stop.is_set():
             try:
                 await prepare(self._database)
-                await self._upkeep.run_once()
+                await self._upkeep.make_ready()
                 await make_first_key(self._database)
                 if self._database.path is not None:
                     await self._outbox.inherit()

@@ -255,6 +255,7 @@ dead_letter = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant, nullable=False),
+    Index(None, "tenant_id", "created_at", "delivery_key"),
 )
 
 quarantine = Table(

@@ -42,18 +42,21 @@ class Upkeep:
                 await self.run_once()
             except StoreError as error:
                 _log.warning("upkeep.failed", error=str(error))
+            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                _log.exception("upkeep.broke")
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await stop.wait()
             except TimeoutError:
                 continue
 
-    async def run_once(self) -> None:
-        """Make the days that are missing, whoever else does; prune when that is due and nobody else does.
-
-        To be run before the first event is recorded. Raises StoreUnavailable.
-        """
+    async def make_ready(self) -> None:
+        """Make the days that are missing: to be run before the first event is recorded. Raises StoreUnavailable."""
         await self._database.write_again(make_days)
+
+    async def run_once(self) -> None:
+        """Make the days that are missing, whoever else does; prune when that is due and nobody else does."""
+        await self.make_ready()
         if await chores.claim(
             self._database, _CHORE, self._owner, lease_seconds=_CHORE_SECONDS, pause_seconds=PAUSE_SECONDS
         ):

@@ -84,6 +84,11 @@ def upgrade() -> None:
         sa.Column("ended_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("delivery_key", name="pk_dead_letter"),
     )
+    op.create_index(
+        "ix_dead_letter_tenant_id_created_at_delivery_key",
+        "dead_letter",
+        ["tenant_id", "created_at", "delivery_key"],
+    )
     op.create_table(
         "delivery",
         sa.Column(
