@@ -58,6 +58,17 @@ def merge(target: JSON, patch: JSON) -> JSON:
     return merged
 
 
+def merge_known(model: type[BaseModel], target: JSON, patch: Mapping[str, JSON]) -> JSON:
+    """Apply a merge patch that names fields of the model only: a null would else hide a wrong name. Raises Problem."""
+    if errors := [
+        FieldError(pointer=pointer_to((name,)), detail="There is no such field.")
+        for name in patch
+        if name not in model.model_fields
+    ]:
+        raise invalid(errors)
+    return merge(target, dict(patch))
+
+
 def refuse_fields(body: Mapping[str, JSON], names: Sequence[str], detail: str) -> None:
     """Turn down fields that are known, but not to be sent. Raises Problem."""
     if errors := [FieldError(pointer=f"/{name}", detail=detail) for name in names if name in body]:
@@ -78,7 +89,9 @@ def _read_json(body: bytes) -> JSON:
     except json.JSONDecodeError as error:
         raise malformed(f"The body is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from None
     except ValueError as error:
-        raise malformed(f"The body is not JSON: {error}.") from None
+        # Numbers of thousands of digits: Python's own words would tell of Python.
+        reason = "a number in it is too long" if "int_max_str_digits" in str(error) else error
+        raise malformed(f"The body is not JSON: {reason}.") from None
     return value
 
 

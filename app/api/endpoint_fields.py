@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.bodies import merge, refuse_fields, validate
+from app.api.bodies import merge_known, refuse_fields, validate
 from app.api.errors import FieldError, invalid, invalid_field, pointer_to
 from app.api.fields import Name
 from app.api.state import ApiState, DestinationKind
@@ -74,7 +74,7 @@ def read_changed(state: ApiState, endpoint: Endpoint, patch: Mapping[str, JSON])
     refuse_fields(patch, ("secret",), "The secret is given or made when the endpoint is created.")
     if patch.get("kind", endpoint.kind) != endpoint.kind:
         raise invalid_field("/kind", "The kind of an endpoint cannot change.")
-    fields = validate(EndpointFields, merge(_as_fields(endpoint), dict(patch)))
+    fields = validate(EndpointFields, merge_known(EndpointFields, _as_fields(endpoint), patch))
     kind = _kind(state, fields)
     config = restore_hidden(kind, fields.config, stored=endpoint.config)
     return _validated(state, kind, fields, config, endpoint.secret)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.auth import Tenant
-from app.api.bodies import JsonObject, merge, refuse_fields, validate
+from app.api.bodies import JsonObject, merge_known, refuse_fields, validate
 from app.api.errors import invalid_field, not_found
 from app.api.fields import Name, UtcTime
 from app.api.openapi import problems, takes, takes_patch_of
@@ -136,7 +136,7 @@ def _read_fields(state: ApiState, body: dict[str, JSON], *, onto: Source | None 
     if onto is not None:
         if body.get("kind", onto.kind) != onto.kind:
             raise invalid_field("/kind", "The kind of a source cannot change.")
-        whole = merge({"name": onto.name, "kind": onto.kind, "config": dict(onto.config)}, body)
+        whole = merge_known(SourceFields, {"name": onto.name, "kind": onto.kind, "config": dict(onto.config)}, body)
     fields = validate(SourceFields, whole)
     kind = state.source_kinds.get(fields.kind)
     if kind is None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.auth import Tenant
-from app.api.bodies import JsonObject, merge, refuse_fields, validate
+from app.api.bodies import JsonObject, merge_known, refuse_fields, validate
 from app.api.errors import Problem, invalid_field, not_found
 from app.api.fields import UtcTime
 from app.api.openapi import problems, takes, takes_patch_of
@@ -109,7 +109,7 @@ async def change_subscription(
         found = await subscriptions.find(connection, tenant, _id(subscription_id))
         if found is None:
             raise not_found("subscription")
-        fields = validate(SubscriptionFields, merge(as_fields(found), patch))
+        fields = validate(SubscriptionFields, merge_known(SubscriptionFields, as_fields(found), patch))
         endpoint = await endpoints.find(connection, tenant, _endpoint_id(fields))
         wanted = _resolve(state, fields, endpoint)
         changed = await subscriptions.change(

@@ -186,6 +186,9 @@ def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
 
 
 def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
+    if not path.exists():
+        # Signing keys stand in it: for this user alone, like the files SQLite puts beside it, which take its mode.
+        path.touch(mode=0o600)
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
         pool_size=min(pool_size, 5),
