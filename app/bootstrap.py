@@ -17,7 +17,7 @@ import app
 from app import destinations, sources
 from app.api.app import ApiState, create_app
 from app.decode import decode
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StartError, StoreUnavailable
 from app.domain.ids import ReplicaId
 from app.ingest.intake import Intake
 from app.ingest.recorder import Recorder
@@ -62,10 +62,13 @@ class Gateway:
         )
         self._relay = self._build_relay()
         self._intake = self._build_intake()
+        self._upkeep_database = self._open_for_upkeep()
         self._upkeep = Upkeep(
-            self._database,
+            self._upkeep_database,
             event_days=settings.retention.event_days,
             attempt_days=settings.retention.attempt_days,
+            dead_letter_days=settings.retention.dead_letter_days,
+            quarantine_days=settings.retention.quarantine_days,
         )
 
     async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
@@ -82,6 +85,7 @@ class Gateway:
                     await self._work()
             finally:
                 await self._database.aclose()
+                await self._upkeep_database.aclose()
         _log.info("gateway.stopped")
 
     @contextlib.asynccontextmanager
@@ -150,6 +154,12 @@ class Gateway:
             return False
         return True
 
+    def _open_for_upkeep(self) -> Database:
+        """Give upkeep connections of its own, on which a statement may take long; SQLite's one writer is shared."""
+        if self._database.path is not None:
+            return self._database
+        return Database(self._settings.database_url.get_secret_value(), pool_size=2, command_seconds=None)
+
     def _build_relay(self) -> Relay:
         settings = self._settings.delivery
         return Relay(
@@ -204,7 +214,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 async def migrate_database(settings: Settings) -> bool:
     """Bring the database to this version's schema; True when something was applied."""
     configure_logging(form=settings.log.format, level="warning")
-    database = Database(settings.database_url.get_secret_value(), pool_size=2)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, command_seconds=None)
     try:
         return await migrate(database)
     finally:
@@ -227,10 +237,16 @@ def _hand_over(key: str) -> str:
         print(f"\n  The operator's API key, shown once:\n\n      {key}\n", flush=True)  # noqa: T201 -- to a person
         return "terminal"
     path = Path(KEY_FILE).absolute()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(f"{key}\n")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(f"{key}\n")
+    except OSError as error:
+        raise StartError(
+            f"The operator's key cannot be written to {path} ({error.strerror}): start in a directory that can be "
+            "written, or make a key with `bucketpost keys create` first."
+        ) from error
     return str(path)
 
 

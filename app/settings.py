@@ -87,6 +87,8 @@ class RetentionSettings(_Section):
 
     event_days: int = Field(default=30, ge=1, le=3650, description="events, by the day they happened")
     attempt_days: int = Field(default=30, ge=1, le=3650, description="attempts, by the day they were made")
+    dead_letter_days: int = Field(default=30, ge=1, le=3650, description="dead letters, by when they were given up")
+    quarantine_days: int = Field(default=30, ge=1, le=3650, description="the quarantine, by when it was last seen")
 
 
 class Settings(BaseSettings):

@@ -10,7 +10,7 @@ import typer
 
 import app
 from app.cli import demo, keys, migrate, openapi, serve
-from app.domain.errors import GatewayError, SettingsError
+from app.domain.errors import GatewayError, SettingsError, StoreUnavailable
 
 cli = typer.Typer(
     name="bucketpost",
@@ -50,6 +50,9 @@ def run() -> None:
     except SettingsError as error:
         typer.echo(f"bucketpost: {error}", err=True)
         sys.exit(2)
+    except StoreUnavailable as error:
+        typer.echo(f"bucketpost: The database does not answer ({error}). Is BUCKETPOST_DATABASE_URL right?", err=True)
+        sys.exit(1)
     except GatewayError as error:
         typer.echo(f"bucketpost: {error}", err=True)
         sys.exit(1)

@@ -63,7 +63,7 @@ def parse_retry_after(text: str | None, now: datetime) -> float | None:
         return float(text[:_DIGITS_OF_SECONDS])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # also years beyond any calendar
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)

@@ -51,6 +51,11 @@ class Health:
         self._settle()
         return result
 
+    def forget(self, call: Call) -> None:
+        """Drop the trouble of a call that has nothing left to do, and so cannot succeed by itself any more."""
+        if self._troubles.pop(call, None) is not None:
+            self._settle()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Write down each change until stopped: from then on a successor may speak for the source. Cancel to end."""
         while True:

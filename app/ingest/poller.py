@@ -143,6 +143,7 @@ class Poller:
                 unrecorded.release()
                 await self._acknowledge(pull, messages)
             keeping.cancel()
+            self._health.forget("extend")
 
     async def _acknowledge(self, pull: PullSource, messages: Sequence[Message]) -> None:
         left = messages

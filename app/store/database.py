@@ -35,8 +35,11 @@ _ASKS_AGAIN: Final = frozenset({"40001", "40P01", "0A000"})
 class Database:
     """One database, reached through a pool. SQLite's writers take turns here rather than at the file's lock."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        """Take a URL as the settings give it; nothing is connected yet. Raises SettingsError."""
+    def __init__(self, url: str, *, pool_size: int = 10, command_seconds: float | None = COMMAND_SECONDS) -> None:
+        """Take a URL as the settings give it; nothing is connected yet. Raises SettingsError.
+
+        `command_seconds` bounds each statement on PostgreSQL; without it, migrations and upkeep take what they take.
+        """
         scheme = urlsplit(url).scheme
         if scheme == "sqlite":
             self.dialect: Dialect = "sqlite"
@@ -45,7 +48,7 @@ class Database:
         elif scheme in ("postgresql", "postgres"):
             self.dialect = "postgresql"
             self.path = None
-            self.engine = _postgresql_engine(url, pool_size)
+            self.engine = _postgresql_engine(url, pool_size, command_seconds)
         else:
             raise SettingsError(
                 f"BUCKETPOST_DATABASE_URL begins with {scheme or 'nothing'}: give sqlite:///file.db or postgresql://…"
@@ -154,17 +157,17 @@ def _sentence(error: BaseException) -> str:
     return lines[0][:500] if lines else type(original).__name__
 
 
-def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
+def _postgresql_engine(url: str, pool_size: int, command_seconds: float | None) -> AsyncEngine:
     async def connect() -> Any:
         # asyncpg reads the URL itself: libpq's ?host=/directory and ?sslmode= then mean what libpq says.
         try:
             return await asyncpg.connect(
                 url,
                 timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
+                command_timeout=command_seconds,
                 server_settings={
                     "application_name": "bucketpost",
-                    "statement_timeout": "30s",
+                    "statement_timeout": "0" if command_seconds is None else "30s",
                     "idle_in_transaction_session_timeout": "30s",
                     "timezone": "UTC",
                     # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses

@@ -35,14 +35,14 @@ async def list_events(
 ) -> Sequence[StoredEvent]:
     """Read events, those written down last first."""
     rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
-    return [_stored(row) for row in rows]
+    return [stored_event(row, row.id) for row in rows]
 
 
 async def get_event(connection: AsyncConnection, tenant_id: TenantId, event_id: EventId) -> StoredEvent | None:
     """Read one event; its day is not asked for, so every day's partition is looked into."""
     found = await connection.execute(_by_id(select(event), tenant_id, event_id))
     row = found.first()
-    return None if row is None else _stored(row)
+    return None if row is None else stored_event(row, row.id)
 
 
 async def get_record(connection: AsyncConnection, tenant_id: TenantId, event_id: EventId) -> bytes | None:
@@ -80,10 +80,11 @@ def _by_id(columns: Select[Any], tenant_id: TenantId, event_id: EventId) -> Sele
     return columns.where(event.c.tenant_id == tenant_id, event.c.id == event_id).order_by(event.c.recorded_at).limit(1)
 
 
-def _stored(row: Row[Any]) -> StoredEvent:
+def stored_event(row: Row[Any], event_id: bytes) -> StoredEvent:
+    """Read an event out of a row that has its columns by their own names, but for the id."""
     return StoredEvent(
         event=Event(
-            id=EventId(row.id),
+            id=EventId(event_id),
             day=row.event_day,
             type=row.type,
             change=row.change,

@@ -90,12 +90,17 @@ async def renew(
 
 
 async def release(connection: AsyncConnection, replica: ReplicaId, leases: Collection[Lease]) -> None:
-    """Give up claims that are still held."""
-    held = await renew(connection, replica, leases, lease_seconds=0.0)
+    """Give up claims that are still held; a newer claim of this replica on the same lane stays."""
+    claims = {(each.lane_id, each.fence) for each in leases}
+    found = await connection.execute(
+        select(lane.c.id, lane.c.fence)
+        .where(one_of(connection, lane.c.id, sorted({lane_id for lane_id, _ in claims})), lane.c.owner == replica)
+        .order_by(lane.c.id)
+        .with_for_update(key_share=True)
+    )
+    held = [row.id for row in found if (row.id, row.fence) in claims]
     await connection.execute(
-        update(lane)
-        .where(one_of(connection, lane.c.id, sorted(lane_id for lane_id, _ in held)))
-        .values(owner=None, lease_until=now())
+        update(lane).where(one_of(connection, lane.c.id, held)).values(owner=None, lease_until=now())
     )
 
 

@@ -22,7 +22,6 @@ async def migrate(database: Database) -> bool:
     """
     async with database.write() as connection:
         if database.dialect == "postgresql":
-            await connection.execute(text("SET LOCAL statement_timeout = 0"))
             await connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
         found = await revision(connection)
         if found == REVISION:

@@ -15,9 +15,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Lease, Owed
-from app.domain.event import Event, StoredEvent
-from app.domain.ids import DeliveryKey, EndpointId, EventId, LaneId, SourceId, SubscriptionId
+from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
 from app.store.columns import none_of, now, this_moment
+from app.store.events import stored_event
 from app.store.schema import delivery, endpoint, event, subscription
 
 
@@ -141,33 +141,5 @@ def _owed(row: Row[Any]) -> Owed:
         tries=row.tries,
         failures=row.failures,
         created_at=row.created_at,
-        stored=None if row.record is None else _stored(row),
-    )
-
-
-def _stored(row: Row[Any]) -> StoredEvent:
-    return StoredEvent(
-        event=Event(
-            id=EventId(row.event_id),
-            day=row.event_day,
-            type=row.type,
-            change=row.change,
-            bucket=row.bucket,
-            key=row.key,
-            received_key=row.received_key,
-            version_id=row.version_id,
-            size=row.size,
-            etag=row.etag,
-            sequencer=row.sequencer,
-            time=row.time,
-            region=row.region,
-            actor=row.actor,
-            source_ip=row.source_ip,
-            request_id=row.request_id,
-            host_id=row.host_id,
-            extra=row.extra,
-            record=row.record,
-        ),
-        source_id=None if row.source_id is None else SourceId(row.source_id),
-        recorded_at=row.recorded_at,
+        stored=None if row.record is None else stored_event(row, row.event_id),
     )

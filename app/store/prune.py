@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, exists, func, literal_column, select, union, union_all
+from sqlalchemy import Column, ColumnElement, delete, exists, func, literal_column, select, union, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import EventId
 from app.store.columns import now, one_of
 from app.store.days import SENTINEL, today
-from app.store.schema import attempt, dead_letter, delivery, event, tenant
+from app.store.schema import attempt, dead_letter, delivery, event, quarantine, tenant
 
 SLICE: Final = 1_000
 _DAY_SECONDS: Final = 86_400.0
@@ -40,6 +40,16 @@ async def first_attempt_day_kept(connection: AsyncConnection, retention_days: in
     oldest: datetime | None = (await connection.execute(select(func.min(not_over.c.created_at)))).scalar()
     before = await _first_day_kept(connection, retention_days)
     return before if oldest is None else min(before, oldest.date())
+
+
+async def delete_old_dead_letters(connection: AsyncConnection, retention_days: int) -> int:
+    """Delete a slice of what was given up before the retention; how it ended stays in the history. Gives how many."""
+    return await _delete_slice(connection, dead_letter.c.delivery_key, dead_letter.c.ended_at, retention_days)
+
+
+async def delete_old_quarantine(connection: AsyncConnection, retention_days: int) -> int:
+    """Delete a slice of what was last seen before the retention. Gives how many."""
+    return await _delete_slice(connection, quarantine.c.id, quarantine.c.last_seen_at, retention_days)
 
 
 async def old_events(connection: AsyncConnection, retention_days: int) -> Sequence[EventId]:
@@ -77,6 +87,14 @@ async def old_attempts(connection: AsyncConnection, before: date) -> Sequence[in
 async def delete_attempts(connection: AsyncConnection, rows: Sequence[int]) -> None:
     """Delete rows that old_attempts found; SQLite only."""
     await connection.execute(delete(attempt).where(_ROW.in_(rows)))
+
+
+async def _delete_slice(
+    connection: AsyncConnection, key: Column[bytes], moment: Column[datetime], retention_days: int
+) -> int:
+    old = select(key).where(moment < now(-retention_days * _DAY_SECONDS)).limit(SLICE)
+    deleted = await connection.execute(delete(key.table).where(key.in_(old)))
+    return deleted.rowcount
 
 
 async def _first_day_kept(connection: AsyncConnection, retention_days: int) -> date:

@@ -60,18 +60,14 @@ async def _find(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryK
 
 async def _is_subscribed(connection: AsyncConnection, endpoint_id: EndpointId, subscription_id: SubscriptionId) -> bool:
     # Shared locks: a deletion then comes before this or after it, and its sweep sees what is owed anew.
-    live = await connection.execute(
-        select(subscription.c.id)
-        .join(endpoint, endpoint.c.id == subscription.c.endpoint_id)
-        .where(
-            subscription.c.id == subscription_id,
-            subscription.c.deleted_at.is_(None),
-            endpoint.c.id == endpoint_id,
-            endpoint.c.deleted_at.is_(None),
+    # Each on its own: what was owed before a subscription moved to another endpoint still goes to the old one.
+    for table, wanted in ((subscription, subscription_id), (endpoint, endpoint_id)):
+        live = await connection.execute(
+            select(table.c.id).where(table.c.id == wanted, table.c.deleted_at.is_(None)).with_for_update(read=True)
         )
-        .with_for_update(read=True)
-    )
-    return live.first() is not None
+        if live.first() is None:
+            return False
+    return True
 
 
 async def _wake(connection: AsyncConnection, lane_id: LaneId) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreError
 from app.domain.ids import ID_BYTES, ReplicaId
@@ -27,28 +29,42 @@ class Upkeep:
     """Keeps one database in shape; every replica runs one."""
 
     def __init__(
-        self, database: Database, *, event_days: int = RETENTION_DAYS, attempt_days: int = RETENTION_DAYS
+        self,
+        database: Database,
+        *,
+        event_days: int = RETENTION_DAYS,
+        attempt_days: int = RETENTION_DAYS,
+        dead_letter_days: int = RETENTION_DAYS,
+        quarantine_days: int = RETENTION_DAYS,
     ) -> None:
-        """Take the database, and how many days events and the history of attempts are kept."""
+        """Take the database, and how many days events, attempts, dead letters and the quarantine are kept."""
         self._database = database
         self._owner = ReplicaId(secrets.token_bytes(ID_BYTES))
         self._event_days = event_days
         self._attempt_days = attempt_days
+        self._dead_letter_days = dead_letter_days
+        self._quarantine_days = quarantine_days
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Do the upkeep now and then until told to stop; a database that is away is tried again."""
-        while not stop.is_set():
-            try:
-                await self.run_once()
-            except StoreError as error:
-                _log.warning("upkeep.failed", error=str(error))
-            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
-                _log.exception("upkeep.broke")
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+        """Do the upkeep now and then until told to stop, which cuts it short. An outage of the database passes."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                work = asyncio.create_task(self._run_safely())
+                await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+                work.cancel()
+                await asyncio.wait((work,))
+                await asyncio.wait((stopping,), timeout=_LOOK_SECONDS)
+        finally:
+            stopping.cancel()
+
+    async def _run_safely(self) -> None:
+        try:
+            await self.run_once()
+        except StoreError as error:
+            _log.warning("upkeep.failed", error=str(error))
+        except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+            _log.exception("upkeep.broke")
 
     async def make_ready(self) -> None:
         """Make the days that are missing: to be run before the first event is recorded. Raises StoreUnavailable."""
@@ -65,11 +81,22 @@ class Upkeep:
                 await chores.finish(connection, _CHORE, self._owner)
 
     async def _prune(self) -> None:
+        # First what keeps days from going.
+        await self._delete_slices(prune.delete_old_dead_letters, self._dead_letter_days)
+        await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
         await self._prune_events()
         if self._database.dialect == "postgresql":
             await self._drop_days()
         else:
             await self._prune_attempts()
+
+    async def _delete_slices(
+        self, delete_slice: Callable[[AsyncConnection, int], Awaitable[int]], retention_days: int
+    ) -> None:
+        deleted = prune.SLICE
+        while deleted == prune.SLICE:
+            async with self._database.write() as connection:
+                deleted = await delete_slice(connection, retention_days)
 
     async def _drop_days(self) -> None:
         async with self._database.read() as connection:
