@@ -134,6 +134,17 @@ class TestLanes:
         assert await outbox.renew([lease]) == frozenset()
         assert await outbox.renew([newer]) == {newer.lane_id}
 
+    async def test_releasing_an_older_claim_keeps_the_newer(self, stored: Stored) -> None:
+        """A lane that ran out and was leased anew by the same replica stays its own when the older claim goes."""
+        outbox, lease = await leased(stored)
+        await stored.run_out(lease.lane_id)
+        newer = await only_lease(outbox)
+
+        await outbox.release([lease])
+
+        assert await stored.outbox().lease(1) == ()
+        assert await outbox.renew([newer]) == {newer.lane_id}
+
     async def test_a_replica_that_leaves_gives_everything_back(self, stored: Stored) -> None:
         """After leaving, a replica is not counted and holds nothing."""
         outbox, lease = await leased(stored)

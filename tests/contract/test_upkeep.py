@@ -6,12 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import text, update
 
 from app.domain.errors import StoreUnavailable
+from app.domain.ports import Refusal
 from app.store.columns import now
 from app.store.database import Database
 from app.store.days import DAYS_AHEAD, SENTINEL, partition_name, partitions
 from app.store.migrate import migrate
 from app.store.partitions import PARENTS
-from app.store.schema import attempt, chore, dead_letter, delivery, event
+from app.store.schema import attempt, chore, dead_letter, delivery, event, quarantine
 from app.store.upkeep import Upkeep
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, make_events, only_lease, owed_by
 
@@ -78,6 +79,27 @@ async def test_a_day_that_something_owed_needs_is_kept(stored_on_postgres: Store
     await Upkeep(stored_on_postgres.database).run_once()
 
     assert await days_of(stored_on_postgres, "event") & set(days) == {days[0], days[1]}
+
+
+async def test_dead_letters_and_quarantine_past_the_retention_go(stored: Stored) -> None:
+    """What was given up or last seen long ago goes; how a delivery ended stays in the history."""
+    await stored.add_subscribed()
+    await stored.add_source()
+    refusals = [Refusal(reason="not JSON", raw=raw) for raw in (b"old", b"young")]
+    await stored.store.record([heard(*make_events(2), refusals=refusals)])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    first, second = await owed_by(outbox, lease)
+    await outbox.settle([dead(lease, first), dead(lease, second)])
+    long_ago = now(-40 * 86_400)
+    await stored.execute(update(dead_letter).where(dead_letter.c.delivery_key == first.key).values(ended_at=long_ago))
+    await stored.execute(update(quarantine).where(quarantine.c.raw == b"old").values(last_seen_at=long_ago))
+
+    await Upkeep(stored.database).run_once()
+
+    assert [row.delivery_key for row in await stored.rows("dead_letter")] == [second.key]
+    assert [row.raw for row in await stored.rows("quarantine")] == [b"young"]
+    assert await stored.count("attempt") == 2
 
 
 async def test_nothing_new_is_filed_under_a_day_about_to_go(stored_on_postgres: Stored) -> None:

@@ -12,7 +12,7 @@ from tests.bed import s3_messages, wiring
 from tests.bed.aws import Aws
 from tests.bed.gateway import Gateway
 from tests.bed.postgres import EmbeddedPostgres
-from tests.bed.process import until
+from tests.bed.process import BedError, until
 from tests.bed.receiver import Answer, Received, Receiver
 
 MakeGateway = Callable[..., Gateway]
@@ -187,6 +187,31 @@ async def test_a_webhook_to_a_private_address_is_refused(make_gateway: MakeGatew
     assert refused.status == 422
     assert refused.body["errors"][0]["pointer"] == "/config/url"
     assert dead["reason"] == "address_refused"
+
+
+async def test_a_key_that_cannot_be_written_stops_the_start(make_gateway: MakeGateway, sqlite_url: str) -> None:
+    """Where the first key cannot be kept, the start ends with a sentence, and the next one makes a key."""
+    gateway = make_gateway(database_url=sqlite_url)
+    blocked = gateway.directory / "bucketpost.key"
+    blocked.mkdir()
+    gateway.start()
+
+    status = await gateway.process.end(within=15)
+    blocked.rmdir()
+    gateway.start()
+    await gateway.ready()
+
+    assert status == 1
+    assert "cannot be written to" in gateway.process.stderr()
+    assert (await gateway.api.get("/events"))["data"] == []
+
+
+async def test_a_command_without_a_database_says_so(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """A short command ends with status 1 and names the setting to look at."""
+    gateway = make_gateway(database_url=f"postgresql:///x?host={tmp_path}", key="unused")
+
+    with pytest.raises(BedError, match=r"(?s)status 1.*BUCKETPOST_DATABASE_URL"):
+        await gateway.run("keys", "list")
 
 
 async def test_the_first_key_is_for_this_user_alone(make_gateway: MakeGateway, sqlite_url: str) -> None:

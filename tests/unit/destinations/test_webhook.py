@@ -148,6 +148,11 @@ def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | Non
     assert parse_retry_after(text, datetime(2026, 11, 24, 10, tzinfo=UTC)) == seconds
 
 
+def test_a_date_beyond_any_calendar_is_no_retry_after() -> None:
+    """A hostile date is no date, and no error."""
+    assert parse_retry_after("Mon, 99 Jan 2024000000000000000000 00:00:00 GMT", datetime.now(UTC)) is None
+
+
 async def test_retry_after_reaches_the_outcome(webhook: Webhook, receiver: Receiver) -> None:
     """As a span from now."""
     receiver.answer("/", Answer(status=503, headers={"Retry-After": "7"}))
