@@ -272,6 +272,7 @@ async def _run_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(stop)) for run in running]
             await stop.wait()
+            _log.info("gateway.stopping", grace_seconds=grace_seconds)
             _, late = await asyncio.wait(tasks, timeout=grace_seconds)
             for task in late:
                 _log.warning("part.cut_off", advice="server.stop_seconds was not enough for what was in flight.")

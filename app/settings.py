@@ -97,7 +97,6 @@ class Settings(BaseSettings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_ignore_empty=True,
         yaml_file=FILE,
         extra="forbid",
         frozen=True,

@@ -1,21 +1,18 @@
 """Types that many bodies share: how a time and a label are written."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final
 
 from pydantic import Field, PlainSerializer, WithJsonSchema
 
+from app.domain.rendering import instant_text
+
 NAME_LIMIT: Final = 200
-
-
-def time_text(moment: datetime) -> str:
-    """Write a time as people and programs get it: UTC, milliseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 UtcTime = Annotated[
     datetime,
-    PlainSerializer(time_text, return_type=str),
+    PlainSerializer(instant_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T10:00:00.000Z"]}),
 ]
 

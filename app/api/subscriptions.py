@@ -102,7 +102,7 @@ async def get_subscription(tenant: Tenant, state: State, subscription_id: str) -
 async def change_subscription(
     tenant: Tenant, state: State, subscription_id: str, patch: JsonObject
 ) -> SubscriptionWritten:
-    """Change a subscription by a merge patch (RFC 7396). Deliveries already owed stay as they are."""
+    """Change a subscription by a merge patch (RFC 7396). Deliveries already owed stay, in the new format."""
     refuse_fields(patch, _READ_ONLY, "This field is read only.")
     async with state.database.write() as connection:
         await lock_changes(connection)

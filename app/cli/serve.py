@@ -18,6 +18,7 @@ from app.settings import Settings, read_settings
 
 PARTS: Final = ("api", "ingest", "relay")
 BACKLOG: Final = 2048
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(
@@ -32,6 +33,8 @@ def serve(
     ] = None,
 ) -> None:
     """Receive, record and deliver events, and answer the REST API, until SIGTERM."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end_before_the_start)
     settings = _with_flags(read_settings(), host=host, port=port)
     parts = _read_parts(only)
     with _listening(settings.server.host, settings.server.port) as listener:
@@ -50,9 +53,14 @@ async def _run(settings: Settings, parts: frozenset[str], listener: socket.socke
             os._exit(1)  # the second signal: now means now
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, ask_to_stop)
     await Gateway(settings, parts).run(listener, stop)
+
+
+def _end_before_the_start(_number: int, _frame: object) -> None:
+    # Loading takes a second or two; nothing is under way yet.
+    sys.exit(os.EX_OK)
 
 
 @contextlib.contextmanager

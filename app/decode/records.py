@@ -18,6 +18,9 @@ from app.domain.ids import TenantId
 from app.domain.ports import Decoded, Refusal
 
 NAME_LIMIT: Final = 200
+# Programs write the year 1 or 9999 for "no time"; databases and their drivers take those for infinity.
+EARLIEST_YEAR: Final = 1900
+LATEST_YEAR: Final = 9998
 
 
 def recognises(document: Document) -> bool:
@@ -129,9 +132,12 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.upper())
         # A time without an offset is UTC: S3 knows no other.
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise Undecodable(f"gives the eventTime {shown(text)}, which is not an ISO 8601 time") from error
+    if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
+        raise Undecodable(f"gives the eventTime {shown(text)}, which is no time an object store was there")
+    return moment
 
 
 def _storable_bytes(element: Element) -> bytes:

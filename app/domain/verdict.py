@@ -69,8 +69,8 @@ def _again(
     if failures > len(schedule_seconds):
         return Verdict(status="dead", reason=reason)
     if outcome.retry_after_seconds is not None:
-        # Never sooner than asked; up to a fifth later, so that not all come back at once.
+        # As asked and not a random span later: what then comes back at once is bounded by `max_in_flight`.
         asked = min(max(outcome.retry_after_seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
-        return Verdict(status="pending", delay_seconds=asked * (1 + JITTER * random))
+        return Verdict(status="pending", delay_seconds=asked)
     planned = schedule_seconds[failures - 1]
     return Verdict(status="pending", delay_seconds=planned * (1 - JITTER + 2 * JITTER * random))

@@ -63,9 +63,9 @@ class Recorder:
         Raises StoreRefused when the database takes a message in no form, StoreUnavailable when `run` ended first:
         such messages must not be acknowledged. Cancelled: they may or may not be recorded.
         """
+        heard = await self._hear(source, messages)
         if self._has_ended:
             raise StoreUnavailable("Recording has ended.")
-        heard = await self._hear(source, messages)
         done = asyncio.get_running_loop().create_future()
         size = sum(len(message.body) for message in messages)
         self._waiting.append(_Handed(heard=heard, size=size, done=done))

@@ -44,6 +44,7 @@ class Settler:
         self._monotonic = monotonic
         self._retry = Retry(outage, part="settle")
         self._waiting: deque[_Waiting] = deque()
+        self._in_hand: list[_Waiting] = []
         self._work = asyncio.Event()
         self._is_refused = False
 
@@ -67,7 +68,9 @@ class Settler:
             self._work.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._in_hand = batch
                 refused = await self._settle_or_split(batch)
+                self._in_hand = []
                 if refused:
                     # They stay owed and in memory, so they are not sent again meanwhile; the others go on.
                     self._waiting.extend(refused)
@@ -77,7 +80,8 @@ class Settler:
                     self._retry.succeeded()
 
     async def _settle_last(self) -> None:
-        last, now = list(self._waiting), self._monotonic()
+        # What was in hand may be written already: settling twice is safe.
+        last, now = [*self._in_hand, *self._waiting], self._monotonic()
         if last:
             with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(LAST_SECONDS):

@@ -20,7 +20,7 @@ Dialect = Literal["postgresql", "sqlite"]
 T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 5.0
-# Bounds how late a commit can come after its statement began; a lease must be longer than twice this and 2 s.
+# Bounds how long a statement, and with it a transaction of a few, can take.
 COMMAND_SECONDS: Final = 4.0
 POOL_WAIT_SECONDS: Final = 10.0
 SQLITE_BUSY_SECONDS: Final = 5.0

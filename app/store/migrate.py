@@ -1,13 +1,16 @@
 """Bring a database to the schema this version needs, and tell whether it is there. The revisions are in migrations/."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app
-from app.domain.errors import StartError
+from app.domain.errors import StartError, StoreUnavailable
 from app.store.database import Database
 from app.store.schema import REVISION
 
@@ -35,7 +38,7 @@ async def prepare(database: Database) -> None:
 
     Raises StartError for a schema too old or too new.
     """
-    async with database.read() as connection:
+    async with _naming_the_file(database), database.read() as connection:
         found = await revision(connection)
         is_empty = found is None and await connection.run_sync(_is_empty)
     if found == REVISION:
@@ -47,6 +50,16 @@ async def prepare(database: Database) -> None:
         f"The database's schema is too old (revision {found or 'unknown'}, this version needs {REVISION}): "
         "run `bucketpost migrate`, then start again."
     )
+
+
+@asynccontextmanager
+async def _naming_the_file(database: Database) -> AsyncIterator[None]:
+    try:
+        yield
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, DatabaseError) and "not a database" in str(error):
+            raise StartError(f"{database.path} is no SQLite database: give another file.") from error
+        raise
 
 
 async def revision(connection: AsyncConnection) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from sqlalchemy import ColumnElement, Delete, Select, Update, delete, exists, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import LaneId, ReplicaId, SubscriptionId
@@ -54,23 +54,25 @@ class Sweep:
             return await lanes.wake(connection, asleep)
 
     async def _cancel(self) -> None:
-        """Cancel a few slices of what deleted subscriptions and endpoints owed, and say which owe nothing any more."""
+        """Cancel a few slices of what deleted subscriptions and endpoints owed, and note which owe nothing any more."""
         async with self._database.read() as connection:
-            subscriptions, their_lanes = await _deleted_subscriptions(connection), await _deleted_lanes(connection)
+            subscriptions = await _owing_subscriptions(connection)
+            their_lanes = await _owing_lanes(connection)
+            is_any_emptied = await _is_any_emptied(connection)
         through = [
-            *((delivery.c.lane_id == each, _forget_lane(each)) for each in their_lanes),
-            *((delivery.c.subscription_id == each, _mark_emptied(each)) for each in subscriptions),
+            *(delivery.c.lane_id == each for each in their_lanes),
+            *(delivery.c.subscription_id == each for each in subscriptions),
         ]
         slices_left = _SLICES_A_SWEEP
-        for owed_through, ending in through:
+        for owed_through in through:
             count = CANCELLED_AT_ONCE
             while count == CANCELLED_AT_ONCE and slices_left:
                 count = await self._database.write_again(partial(_cancel_slice, owed_through=owed_through))
-                slices_left -= count > 0
-            if not slices_left:
-                return
+                slices_left -= count == CANCELLED_AT_ONCE
+        if is_any_emptied:
             async with self._database.write() as connection:
-                await connection.execute(ending)
+                await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
+                await connection.execute(delete(lane).where(_EMPTIED_LANE))
 
 
 def sleeping_statement() -> Select[int]:
@@ -89,26 +91,33 @@ def sleeping_statement() -> Select[int]:
     return select(lane.c.id).where(lane.c.wake_at > now(), first_due <= now())
 
 
-async def _deleted_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
+async def _owing_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
     found = await connection.execute(
         select(subscription.c.id)
-        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None))
+        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None), _SUBSCRIPTION_OWES)
         .order_by(subscription.c.deleted_at)
         .limit(_LOOKED_AT_A_SWEEP)
     )
     return [SubscriptionId(each) for each in found.scalars()]
 
 
-async def _deleted_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
+async def _owing_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
     # A subscription that was moved away from a deleted endpoint lives on, but what it owed there goes to nobody.
     found = await connection.execute(
         select(lane.c.id)
         .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
-        .where(endpoint.c.deleted_at.is_not(None))
+        .where(endpoint.c.deleted_at.is_not(None), _LANE_OWES)
         .order_by(endpoint.c.deleted_at)
         .limit(_LOOKED_AT_A_SWEEP)
     )
     return [LaneId(each) for each in found.scalars()]
+
+
+async def _is_any_emptied(connection: AsyncConnection) -> bool:
+    found = await connection.execute(
+        select(or_(exists().where(*_EMPTIED_SUBSCRIPTION), select(lane.c.id).where(_EMPTIED_LANE).exists()))
+    )
+    return bool(found.scalar_one())
 
 
 async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool]) -> int:
@@ -126,16 +135,14 @@ async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElem
     return len(ids)
 
 
-def _mark_emptied(subscription_id: SubscriptionId) -> Update:
-    is_owed = exists().where(delivery.c.subscription_id == subscription_id)
-    return (
-        update(subscription)
-        .where(subscription.c.id == subscription_id, subscription.c.deleted_at <= now(-LATE_SECONDS), ~is_owed)
-        .values(emptied_at=now())
-    )
-
-
-def _forget_lane(lane_id: LaneId) -> Delete:
-    is_owed = exists().where(delivery.c.lane_id == lane_id)
-    is_late = exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS))
-    return delete(lane).where(lane.c.id == lane_id, is_late, ~is_owed)
+_SUBSCRIPTION_OWES: Final = exists().where(delivery.c.subscription_id == subscription.c.id).correlate(subscription)
+_LANE_OWES: Final = exists().where(delivery.c.lane_id == lane.c.id).correlate(lane)
+_EMPTIED_SUBSCRIPTION: Final = (
+    subscription.c.deleted_at <= now(-LATE_SECONDS),
+    subscription.c.emptied_at.is_(None),
+    ~_SUBSCRIPTION_OWES,
+)
+_EMPTIED_LANE: Final = and_(
+    exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS)).correlate(lane),
+    ~_LANE_OWES,
+)

@@ -47,8 +47,7 @@ async def test_an_upload_reaches_a_webhook_and_a_topic(
     shown = await gateway.api.get(f"/sources/{source['id']}")
     assert shown["state"] == "ok"
     assert shown["test_event_at"] is not None
-    detail = await gateway.api.get(f"/events/{event['id']}")
-    assert {delivery["status"] for delivery in detail["deliveries"]} == {"delivered"}
+    await until(lambda: _are_delivered(gateway, event["id"]), within=10, what="both are settled")
     assert (await gateway.terminate()).status == 0
 
 
@@ -97,6 +96,11 @@ async def test_the_good_records_of_a_bad_message_are_delivered(
     assert len(kept) == 2
     assert {each["source_id"] for each in kept} == {source["id"]}
     assert all(each["reason"] for each in kept)
+
+
+async def _are_delivered(gateway: Gateway, event_id: str) -> bool:
+    deliveries = (await gateway.api.get(f"/events/{event_id}"))["deliveries"]
+    return [each["status"] for each in deliveries] == ["delivered", "delivered"]
 
 
 async def _is_drained(aws: Aws, queue_url: str) -> bool:
