@@ -40,6 +40,7 @@ RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 # What is left of the grace for HTTP requests when the parts have ended.
 LAST_REQUESTS_SECONDS: Final = 2
 PROBE_SECONDS: Final = 2.0
+LEAVING_SECONDS: Final = 1.5
 
 _log = structlog.get_logger(__name__)
 
@@ -120,7 +121,9 @@ class Gateway:
             running.append(self._relay.run)
         self._is_prepared = True
         _log.info("gateway.ready")
-        await _run_all(running, self._stop, grace_seconds=self._settings.server.stop_seconds)
+        # What is left of the span is for leaving: leases given back, connections closed.
+        grace = max(self._settings.server.stop_seconds - LEAVING_SECONDS, self._settings.server.stop_seconds / 2)
+        await _run_all(running, self._stop, grace_seconds=grace)
 
     async def _prepare(self) -> bool:
         """Wait for the database, bring it into shape; False when asked to stop before that."""

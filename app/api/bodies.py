@@ -69,6 +69,16 @@ def merge_known(model: type[BaseModel], target: JSON, patch: Mapping[str, JSON])
     return merge(target, dict(patch))
 
 
+def drop_unchanged(model: type[BaseModel], patch: Mapping[str, JSON], view: BaseModel) -> dict[str, JSON]:
+    """Leave out of a patch what only reads and was sent back as it reads: who got the whole may send the whole."""
+    shown = view.model_dump(mode="json")
+    return {
+        name: value
+        for name, value in patch.items()
+        if name in model.model_fields or name not in shown or value != shown[name]
+    }
+
+
 def refuse_fields(body: Mapping[str, JSON], names: Sequence[str], detail: str) -> None:
     """Turn down fields that are known, but not to be sent. Raises Problem."""
     if errors := [FieldError(pointer=f"/{name}", detail=detail) for name in names if name in body]:

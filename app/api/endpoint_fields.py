@@ -61,7 +61,7 @@ class EndpointFields(BaseModel):
 def read_new(state: ApiState, body: Mapping[str, JSON]) -> NewEndpoint:
     """Read what an endpoint is to be. Raises Problem."""
     refuse_fields(body, _READ_ONLY, "This field is read only.")
-    fields = validate(EndpointFields, dict(body))
+    fields = validate(EndpointFields, merge_known(EndpointFields, {}, body))
     kind = _kind(state, fields)
     config = dict(fields.config)
     secret = _take_secret(kind, fields, config)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.auth import Tenant
-from app.api.bodies import JsonObject
+from app.api.bodies import JsonObject, drop_unchanged
 from app.api.endpoint_fields import EndpointFields, RetryFields, read_changed, read_new
 from app.api.errors import not_found
 from app.api.fields import UtcTime
@@ -105,7 +105,7 @@ async def change_endpoint(tenant: Tenant, state: State, endpoint_id: str, patch:
         found = await endpoints.find(connection, tenant, _id(endpoint_id))
         if found is None:
             raise not_found("endpoint")
-        wanted = read_changed(state, found, patch)
+        wanted = read_changed(state, found, drop_unchanged(EndpointFields, patch, _view(state, found)))
         changed = await endpoints.change(
             connection,
             replace(

@@ -35,7 +35,7 @@ class EventQuery(PageQuery):
 
     bucket: TextParameter = Field(default="", description="The bucket's name.")
     key_prefix: str = Field(default="", description="What the decoded key begins with, compared by its bytes.")
-    type: TextParameter = Field(default="", description="S3's name, with or without `s3:`.")
+    type: TextParameter = Field(default="", description="S3's name, with or without `s3:`; a family ends in `*`.")
     since: InstantParameter | None = Field(default=None, description="The first `time` that is listed.")
     until: InstantParameter | None = Field(default=None, description="The first `time` that is listed no more.")
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.auth import Tenant
-from app.api.bodies import JsonObject, merge_known, refuse_fields, validate
+from app.api.bodies import JsonObject, drop_unchanged, merge_known, refuse_fields, validate
 from app.api.errors import invalid_field, not_found
 from app.api.fields import Name, UtcTime
 from app.api.openapi import problems, takes, takes_patch_of
@@ -110,7 +110,7 @@ async def change_source(tenant: Tenant, state: State, source_id: str, patch: Jso
         found = await sources.find(connection, tenant, _id(source_id))
         if found is None:
             raise not_found("source")
-        fields = _read_fields(state, patch, onto=found)
+        fields = _read_fields(state, drop_unchanged(SourceFields, patch, _view(found)), onto=found)
         changed = replace(found, name=fields.name, config=fields.config)
         if changed.config != found.config:
             changed = replace(changed, state="starting", last_error=None)
@@ -132,7 +132,7 @@ async def delete_source(tenant: Tenant, state: State, source_id: str) -> None:
 def _read_fields(state: ApiState, body: dict[str, JSON], *, onto: Source | None = None) -> SourceFields:
     """Validate what a source would be after the body, its config by its kind. Raises Problem."""
     refuse_fields(body, _READ_ONLY, "This field is read only.")
-    whole: JSON = body
+    whole = merge_known(SourceFields, {}, body)
     if onto is not None:
         if body.get("kind", onto.kind) != onto.kind:
             raise invalid_field("/kind", "The kind of a source cannot change.")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.auth import Tenant
-from app.api.bodies import JsonObject, merge_known, refuse_fields, validate
+from app.api.bodies import JsonObject, drop_unchanged, merge_known, refuse_fields, validate
 from app.api.errors import Problem, invalid_field, not_found
 from app.api.fields import UtcTime
 from app.api.openapi import problems, takes, takes_patch_of
@@ -62,7 +62,7 @@ async def create_subscription(
 ) -> SubscriptionWritten:
     """Subscribe an endpoint: events received after the answer are matched by it."""
     refuse_fields(body, _READ_ONLY, "This field is read only.")
-    fields = validate(SubscriptionFields, body)
+    fields = validate(SubscriptionFields, merge_known(SubscriptionFields, {}, body))
     async with state.database.write() as connection:
         await lock_changes(connection)
         endpoint = await endpoints.find(connection, tenant, _endpoint_id(fields))
@@ -103,12 +103,13 @@ async def change_subscription(
     tenant: Tenant, state: State, subscription_id: str, patch: JsonObject
 ) -> SubscriptionWritten:
     """Change a subscription by a merge patch (RFC 7396). Deliveries already owed stay, in the new format."""
-    refuse_fields(patch, _READ_ONLY, "This field is read only.")
     async with state.database.write() as connection:
         await lock_changes(connection)
         found = await subscriptions.find(connection, tenant, _id(subscription_id))
         if found is None:
             raise not_found("subscription")
+        patch = drop_unchanged(SubscriptionFields, patch, _view(found))
+        refuse_fields(patch, _READ_ONLY, "This field is read only.")
         fields = validate(SubscriptionFields, merge_known(SubscriptionFields, as_fields(found), patch))
         endpoint = await endpoints.find(connection, tenant, _endpoint_id(fields))
         wanted = _resolve(state, fields, endpoint)

@@ -67,7 +67,9 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
         start = func.substr(event.c.key, 1, len(wanted.key_prefix), type_=LargeBinary)
         conditions.append(start == wanted.key_prefix)
     if wanted.type is not None:
-        conditions.append(event.c.type == f"s3:{canonical_name(wanted.type)}")
+        name = f"s3:{canonical_name(wanted.type)}"
+        is_family = name.endswith("*")
+        conditions.append(event.c.type.startswith(name[:-1], autoescape=True) if is_family else event.c.type == name)
     if wanted.since is not None:
         conditions.append(event.c.time >= wanted.since)
     if wanted.until is not None:

@@ -70,6 +70,14 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError):
             return None
 
+    async def metrics(self) -> str:
+        """Read `/metrics`."""
+        async with (
+            aiohttp.ClientSession(timeout=PROBE_TIMEOUT) as session,
+            session.get(f"{self.url}/metrics") as answer,
+        ):
+            return await answer.text()
+
     async def kill(self) -> None:
         """End it as kill -9 does."""
         await self.process.kill()

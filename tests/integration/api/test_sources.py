@@ -81,9 +81,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"config": {"queue_url": QUEUE_URL, "visibility_seconds": 0}}, "/config/visibility_seconds"),
     ({"config": {"queue_url": QUEUE_URL, "endpoint_url": "http://169.254.169.254/"}}, "/config/endpoint_url"),
     ({"state": "ok"}, "/state"),
-    ({"last_error": None}, "/last_error"),
+    ({"last_error": "none"}, "/last_error"),
     ({"last_received_at": "2026-11-24T10:00:00.000Z"}, "/last_received_at"),
-    ({"test_event_at": None}, "/test_event_at"),
+    ({"test_event_at": "2026-11-24T10:00:00.000Z"}, "/test_event_at"),
     ({"paused": True}, "/paused"),
 ]
 
@@ -100,3 +100,15 @@ async def test_a_bad_field_is_422_and_pointed_at(api: Api, fields: dict[str, Any
     assert pointer in [each["pointer"] for each in refused.body["errors"]]
     assert unpatched.status == 422
     assert pointer in [each["pointer"] for each in unpatched.body["errors"]]
+
+
+async def test_the_whole_may_be_sent_back(api: Api) -> None:
+    """Who got a source may change one field and send the whole; a wrong name is refused also with null."""
+    path = (await api.ask.post("/v1/sources", SQS)).headers["location"]
+    whole = (await api.ask.get(path)).body
+
+    changed = await api.ask.patch(path, {**whole, "name": "renamed"})
+    refused = await api.ask.patch(path, {"nonsense": None})
+
+    assert (changed.status, changed.body["name"]) == (200, "renamed")
+    assert (refused.status, refused.body["errors"][0]["pointer"]) == (422, "/nonsense")
