@@ -68,7 +68,8 @@ def describe(api: FastAPI, kinds: Kinds, bodies: Sequence[type[BaseModel]]) -> D
         for name in (each for each in schemas if each.startswith(prefix) and "config" in schemas[each]["properties"]):
             _name_kinds(schemas[name]["properties"], {name: kind.config for name, kind in side.items()})
     for name in _declare_bodies(document):
-        schemas[_patch_name(name)] = _patch_schema(schemas[name])
+        view = schemas[f"{name.removesuffix('Fields')}View"]
+        schemas[_patch_name(name)] = _patch_schema(schemas[name], view)
     _drop_foreign_422(document)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
@@ -114,8 +115,9 @@ def _name_kinds(properties: Document, configs: Mapping[str, type[BaseModel]]) ->
     properties["config"] = {**kept, **(options[0] if len(options) == 1 else {"anyOf": options})}
 
 
-def _patch_schema(schema: Document) -> Document:
-    # The members that can change, each of which may be left out; those with a default also null.
+def _patch_schema(schema: Document, view: Document) -> Document:
+    # The members that can change, each of which may be left out; those with a default also null. Those that only read
+    # may be sent back as they read.
     patch = copy.deepcopy(schema)
     patch["properties"] = {name: member for name, member in patch["properties"].items() if not member.get("writeOnly")}
     required = patch.pop("required", [])
@@ -127,6 +129,8 @@ def _patch_schema(schema: Document) -> Document:
         if name not in required and {"type": "null"} not in member.get("anyOf", ()):
             options.append({"type": "null"})
         patch["properties"][name] = options[0] if len(options) == 1 else {"anyOf": options}
+    for name, member in view["properties"].items():
+        patch["properties"].setdefault(name, {**member, "readOnly": True})
     return patch
 
 
