@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -17,13 +14,13 @@ import app
 from app import destinations, sources
 from app.api.app import ApiState, create_app
 from app.decode import decode
-from app.domain.errors import StartError, StoreUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.ids import ReplicaId
+from app.first_key import make_first_key
 from app.ingest.intake import Intake
 from app.ingest.recorder import Recorder
 from app.relay.relay import Relay
 from app.settings import Settings
-from app.store import keys
 from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
 from app.store.lock import serving_alone
@@ -34,8 +31,6 @@ from app.store.upkeep import Upkeep
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
 
-KEY_FILE: Final = "bucketpost.key"
-OPERATOR: Final = "operator"
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 # What is left of the grace for HTTP requests when the parts have ended.
 LAST_REQUESTS_SECONDS: Final = 2
@@ -222,35 +217,6 @@ async def migrate_database(settings: Settings) -> bool:
         return await migrate(database)
     finally:
         await database.aclose()
-
-
-async def make_first_key(database: Database) -> None:
-    """On a database without keys make the operator's, and hand it over before it counts."""
-    async with database.write() as connection:
-        made = await keys.create_first(connection, name=OPERATOR)
-        if made is None:
-            return
-        where = _hand_over(made[1])
-    _log.info("key.made", where=where)
-
-
-def _hand_over(key: str) -> str:
-    """Show the key to the person at the terminal, or else keep it in a file only this user can read."""
-    if sys.stdout.isatty():
-        print(f"\n  The operator's API key, shown once:\n\n      {key}\n", flush=True)  # noqa: T201 -- to a person
-        return "terminal"
-    path = Path(KEY_FILE).absolute()
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(f"{key}\n")
-    except OSError as error:
-        raise StartError(
-            f"The operator's key cannot be written to {path} ({error.strerror}): start in a directory that can be "
-            "written, or make a key with `bucketpost keys create` first."
-        ) from error
-    return str(path)
 
 
 class _Server(uvicorn.Server):

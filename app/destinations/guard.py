@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from yarl import URL
 
+from app.domain.metadata import is_metadata_address, is_metadata_name
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Judge = Callable[[str], str | None]
@@ -41,14 +43,6 @@ _DENIED_V4: Final = _networks("""
 # Of IPv6 only what is handed out to the public internet is let by, and of that not the blocks with a special meaning.
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
 _DENIED_V6: Final = _networks("2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20")
-# Where clouds hand out credentials or settings: AWS (ECS, EKS, time, names), Azure, Google, Alibaba, Oracle.
-_METADATA: Final = _networks("""
-    169.254.169.254 169.254.170.2 169.254.170.23 169.254.169.123 169.254.169.253 100.100.100.200 168.63.129.16
-    192.0.0.192 fd00:ec2::254 fd00:ec2::23 fd00:ec2::123 fd00:ec2::253 fd20:ce::254
-""")
-# Blocks of IPv6 that hold an IPv4 address in their last 32 bits: compatible, mapped, translated, NAT64 twice.
-_HOLDING_V4: Final = _networks("::/96 ::ffff:0:0/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48")
-_SIX_TO_FOUR: Final = IPv6Network("2002::/16")
 
 _AUTHORITY: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
@@ -82,7 +76,7 @@ def judge_metadata(text: str) -> str | None:
         return f"{text!r} is not an address."
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return f"{text} names a network interface of this machine."
-    if any(each in network for network in _METADATA for each in (address, _held_v4(address) or address)):
+    if is_metadata_address(address):
         return f"{text} is the address of a cloud's metadata service."
     return None
 
@@ -122,6 +116,8 @@ def check_url(url: str, allow: Sequence[Network]) -> None:
 def check_host(host: str, judge: Judge) -> None:
     """Judge a host as written: by its spelling, an address by the rule too. Raises ValueError with a sentence."""
     _check_spelling(host)
+    if is_metadata_name(host):
+        raise ValueError(f"{host} is the name of a cloud's metadata service.")
     refusal = judge(host) if _is_address(host) else None
     if refusal is not None:
         raise ValueError(refusal)
@@ -144,17 +140,6 @@ def _is_public(address: Address) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _DENIED_V4)
     return address in _PUBLIC_V6 and not any(address in network for network in _DENIED_V6)
-
-
-def _held_v4(address: Address) -> IPv4Address | None:
-    """Give the IPv4 address that an IPv6 one stands for, if it does."""
-    if isinstance(address, IPv4Address):
-        return None
-    if address in _SIX_TO_FOUR:
-        return IPv4Address(address.packed[2:6])
-    if any(address in network for network in _HOLDING_V4):
-        return IPv4Address(address.packed[-4:])
-    return None
 
 
 def _check_spelling(host: str) -> None:

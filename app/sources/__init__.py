@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from app.domain.configuration import Source
 from app.domain.ports import PullSource
-from app.sources.sqs import SqsConfig, SqsSource
+from app.sources.sqs import SqsSource
+from app.sources.sqs_config import SqsConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

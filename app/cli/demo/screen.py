@@ -60,7 +60,7 @@ class Screen:
         typer.echo(
             "\nYour turn (the demo keeps running; Ctrl-C stops it)\n"
             "   upload a file and see it delivered\n"
-            f"      curl -T README.md {world.aws_url}/demo/photos/readme.md\n"
+            f"      curl -X PUT -d hello {world.aws_url}/demo/photos/hello.txt\n"
             f"      curl -s {key} '{world.gateway_url}/v1/deliveries?limit=1'\n"
             "   what was recorded, and what became of it\n"
             f"      curl -s {key} '{world.gateway_url}/v1/events?bucket=demo'\n"

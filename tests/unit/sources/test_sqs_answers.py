@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from app.domain.errors import SourceError
-from app.sources.sqs import SqsConfig, SqsSource, _guarded_socket
+from app.sources.sqs import SqsSource, _guarded_socket
+from app.sources.sqs_config import SqsConfig
 from tests.bed.aws import ENVIRONMENT
 from tests.bed.ports import HOST
 

