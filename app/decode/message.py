@@ -8,7 +8,7 @@ from app.decode import foreign, records, sns, test_event
 from app.decode.document import Document, read, text_of
 from app.decode.undecodable import Undecodable, refusal
 from app.domain.ids import TenantId
-from app.domain.ports import Decoded
+from app.domain.message import Decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from app.domain.change import canonical_name, change_of
 from app.domain.event import Event
 from app.domain.identity import Said, identify
 from app.domain.ids import TenantId
-from app.domain.ports import Decoded, Refusal
+from app.domain.message import Decoded, Refusal
 
 NAME_LIMIT: Final = 200
 # Programs write the year 1 or 9999 for "no time"; databases and their drivers take those for infinity.

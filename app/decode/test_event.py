@@ -4,7 +4,7 @@ from typing import Final
 
 from app.decode.document import Document
 from app.domain.ids import TenantId
-from app.domain.ports import Decoded
+from app.domain.message import Decoded
 
 NAME: Final = "s3:TestEvent"
 

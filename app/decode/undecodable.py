@@ -3,7 +3,7 @@
 from typing import Final
 
 from app.domain.errors import GatewayError
-from app.domain.ports import Refusal
+from app.domain.message import Refusal
 
 REASON_LIMIT: Final = 200
 _SHOWN_LIMIT: Final = 40

@@ -1,60 +1,13 @@
 """The seams: what the two halves need from sources, store and destinations. Each method states its promise."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.domain.configuration import Configuration, Endpoint, SourceState
 from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
-from app.domain.event import Event
-from app.domain.ids import LaneId, SourceId, TenantId
+from app.domain.ids import LaneId, SourceId
+from app.domain.message import Heard, Message, Recorded
 from app.domain.outcome import Outcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One message of a source: its body as it came, and the source's own receipt to acknowledge it by."""
-
-    body: bytes
-    receipt: str
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Bytes that could not be decoded or stored, and why, in words an operator can act on."""
-
-    reason: str
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """All that one message said. A test event has neither events nor refusals."""
-
-    events: tuple[Event, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    is_test_event: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What one source said in one message, ready to be written down."""
-
-    source_id: SourceId
-    tenant_id: TenantId
-    decoded: Decoded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """What a batch became: `lanes` now have something owed."""
-
-    events: int
-    duplicates: int
-    deliveries: int
-    quarantined: int
-    lanes: frozenset[LaneId] = field(default_factory=frozenset)
 
 
 class PullSource(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from app.domain.errors import StoreRefused
-from app.domain.ports import Decoded, Heard, Recorded, Refusal
+from app.domain.message import Decoded, Heard, Recorded, Refusal
 
 Record = Callable[[Sequence[Heard]], Awaitable[Recorded]]
 Hopeless = list[tuple[Heard, StoreRefused]]

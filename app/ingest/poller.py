@@ -11,7 +11,8 @@ import structlog
 from app.domain.configuration import Source
 from app.domain.errors import StoreError
 from app.domain.ids import public_id
-from app.domain.ports import Message, PullSource, Sleep
+from app.domain.message import Message
+from app.domain.ports import PullSource, Sleep
 from app.ingest.health import Health, Note
 from app.ingest.room import Hold, Room, first_of
 from app.telemetry import MESSAGES_HELD

@@ -13,7 +13,8 @@ import structlog
 from app.domain.configuration import Source
 from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
 from app.domain.ids import TenantId
-from app.domain.ports import Decoded, EventStore, Heard, Message, Recorded, Refusal, Sleep, Wake
+from app.domain.message import Decoded, Heard, Message, Recorded, Refusal
+from app.domain.ports import EventStore, Sleep, Wake
 from app.ingest.bisection import record_good
 from app.ingest.room import first_of
 from app.telemetry import EVENTS

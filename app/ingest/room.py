@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from app.domain.ports import Message
+from app.domain.message import Message
 
 
 class Room:

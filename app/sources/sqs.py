@@ -15,7 +15,7 @@ import structlog
 
 from app.domain.configuration import Source
 from app.domain.errors import SourceError
-from app.domain.ports import Message
+from app.domain.message import Message
 from app.sources.sqs_config import SqsConfig, leads_to_metadata
 
 if TYPE_CHECKING:

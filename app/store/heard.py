@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import ID_BYTES, QuarantineId, SourceId
-from app.domain.ports import Heard, Refusal
+from app.domain.message import Heard, Refusal
 from app.store.columns import now, one_of, storable_text
 from app.store.schema import quarantine, source
 

@@ -10,7 +10,7 @@ from app.domain.configuration import Configuration, SourceState
 from app.domain.errors import StoreError
 from app.domain.ids import EventId, LaneId, SourceId, TenantId
 from app.domain.matching import Matcher
-from app.domain.ports import Heard, Recorded
+from app.domain.message import Heard, Recorded
 from app.store import configuration, heard, lanes
 from app.store.database import Database, is_partition_missing
 from app.store.days import EventDays

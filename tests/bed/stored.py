@@ -13,8 +13,8 @@ from app.domain.configuration import Filter
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EndpointId, EventId, LaneId, ReplicaId, SourceId, SubscriptionId
+from app.domain.message import Decoded, Heard, Refusal
 from app.domain.outcome import Outcome
-from app.domain.ports import Decoded, Heard, Refusal
 from app.domain.verdict import DELIVERED, DeadReason, Verdict
 from app.store.columns import EPOCH, FAR, now
 from app.store.database import Database

@@ -10,7 +10,7 @@ from app.domain.configuration import Filter
 from app.domain.errors import StoreRefused
 from app.domain.identity import delivery_key, object_hash
 from app.domain.ids import DEFAULT_TENANT, TenantId
-from app.domain.ports import Recorded, Refusal
+from app.domain.message import Recorded, Refusal
 from app.store.columns import FAR, now
 from app.store.days import SENTINEL
 from app.store.schema import event as event_table

@@ -12,7 +12,8 @@ import pytest
 from app.domain.configuration import JSON, Source
 from app.domain.errors import SourceError
 from app.domain.ids import DEFAULT_TENANT, SourceId
-from app.domain.ports import Message, PullSource
+from app.domain.message import Message
+from app.domain.ports import PullSource
 from app.sources import KINDS
 from tests.bed.aws import Aws
 from tests.bed.ports import HOST

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import text, update
 
 from app.domain.errors import StoreUnavailable
-from app.domain.ports import Refusal
+from app.domain.message import Refusal
 from app.store.columns import now
 from app.store.database import Database
 from app.store.days import DAYS_AHEAD, SENTINEL, partition_name, partitions

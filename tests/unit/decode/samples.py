@@ -7,7 +7,7 @@ from typing import Any, Final
 from app.decode import decode
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT
-from app.domain.ports import Decoded, Refusal
+from app.domain.message import Decoded, Refusal
 
 PAYLOADS: Final = Path(__file__).parent / "payloads"
 

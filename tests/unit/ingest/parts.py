@@ -8,7 +8,7 @@ from app.domain.configuration import Configuration, Source, SourceState
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EventId, LaneId, SourceId, TenantId
-from app.domain.ports import Decoded, Heard, Message, Recorded, Refusal
+from app.domain.message import Decoded, Heard, Message, Recorded, Refusal
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 Journal = list[tuple[str, tuple[str, ...]]]

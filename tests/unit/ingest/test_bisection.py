@@ -4,7 +4,7 @@ import pytest
 
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import DEFAULT_TENANT
-from app.domain.ports import Decoded, Heard, Refusal
+from app.domain.message import Decoded, Heard, Refusal
 from app.ingest.bisection import record_good
 from tests.unit.ingest.parts import FakeStore, decode, source
 

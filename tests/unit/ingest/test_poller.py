@@ -7,7 +7,7 @@ from typing import Self
 import pytest
 
 from app.domain.errors import SourceError
-from app.domain.ports import Message
+from app.domain.message import Message
 from app.ingest.poller import Poller, Surroundings
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room

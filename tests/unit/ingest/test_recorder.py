@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
 from app.domain.ids import LaneId, TenantId
-from app.domain.ports import Decoded
+from app.domain.message import Decoded
 from app.ingest.recorder import Recorder
 from tests.unit.ingest.parts import Clock, FakeStore, decode, message, source
 

@@ -1,0 +1,52 @@
+"""What sources hand over and what becomes of it, on the way from a message to what is written down."""
+
+from dataclasses import dataclass, field
+
+from app.domain.event import Event
+from app.domain.ids import LaneId, SourceId, TenantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a source: its body as it came, and the source's own receipt to acknowledge it by."""
+
+    body: bytes
+    receipt: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Bytes that could not be decoded or stored, and why, in words an operator can act on."""
+
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """All that one message said. A test event has neither events nor refusals."""
+
+    events: tuple[Event, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    is_test_event: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What one source said in one message, ready to be written down."""
+
+    source_id: SourceId
+    tenant_id: TenantId
+    decoded: Decoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a batch became: `lanes` now have something owed."""
+
+    events: int
+    duplicates: int
+    deliveries: int
+    quarantined: int
+    lanes: frozenset[LaneId] = field(default_factory=frozenset)
