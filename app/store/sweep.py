@@ -58,7 +58,6 @@ class Sweep:
         async with self._database.read() as connection:
             subscriptions = await _owing_subscriptions(connection)
             their_lanes = await _owing_lanes(connection)
-            is_any_emptied = await _is_any_emptied(connection)
         through = [
             *(delivery.c.lane_id == each for each in their_lanes),
             *(delivery.c.subscription_id == each for each in subscriptions),
@@ -69,6 +68,8 @@ class Sweep:
             while count == CANCELLED_AT_ONCE and slices_left:
                 count = await self._database.write_again(partial(_cancel_slice, owed_through=owed_through))
                 slices_left -= count == CANCELLED_AT_ONCE
+        async with self._database.read() as connection:
+            is_any_emptied = await _is_any_emptied(connection)
         if is_any_emptied:
             async with self._database.write() as connection:
                 await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
