@@ -557,6 +557,20 @@ class TestSweep:
         await stored.outbox().sweep()
         assert await emptied(stored, dropped) is True
 
+    async def test_many_deletions_do_not_wait_for_those_that_owe_nothing(self, stored: Stored) -> None:
+        """A hundred subscriptions deleted at once are done with after a few sweeps, not after minutes."""
+        endpoint_id = await stored.add_endpoint()
+        dropped = [await stored.add_subscription(endpoint_id) for _ in range(100)]
+        await record(stored, 1)
+        for subscription_id in dropped:
+            await stored.delete_subscription(subscription_id)
+
+        for _ in range(3):
+            await stored.outbox().sweep()
+
+        assert await stored.count("delivery") == 0
+        assert await endings(stored) == [(0, "cancelled", None)] * 100
+
     async def test_what_is_owed_on_a_deleted_endpoints_lane_is_cancelled(self, stored: Stored) -> None:
         """Also what a subscription owed that has moved to another endpoint; the lane goes when it is empty."""
         old, new = await stored.add_endpoint(), await stored.add_endpoint()
