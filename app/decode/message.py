@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.decode import foreign, records, sns, test_event
+from app.decode import foreign, records, sns
 from app.decode.document import Document, read, text_of
 from app.decode.undecodable import Undecodable, refusal
 from app.domain.ids import TenantId
@@ -22,7 +22,7 @@ class Format:
 # Known by content, never by configuration; the first that recognises a document reads it.
 FORMATS: Final[Mapping[str, Format]] = {
     "records": Format(recognises=records.recognises, decode=records.decode),
-    "test event": Format(recognises=test_event.recognises, decode=test_event.decode),
+    "test event": Format(recognises=s3_test_event.recognises, decode=s3_test_event.decode),
 }
 
 

@@ -64,7 +64,12 @@ async def _run(*, leave: bool) -> int:
                 return 130
             is_right = work.result()
             if not leave and is_right:
-                screen.your_turn(world)
+                screen.your_turn(
+                    key=world.key,
+                    aws_url=world.aws_url,
+                    gateway_url=world.gateway_url,
+                    gateway_log=world.gateway_log,
+                )
                 await stopping
             stopping.cancel()
     return os.EX_OK if is_right else 1

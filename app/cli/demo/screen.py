@@ -2,12 +2,9 @@
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import typer
-
-if TYPE_CHECKING:
-    from app.cli.demo.world import World
 
 
 class Screen:
@@ -54,18 +51,18 @@ class Screen:
         else:
             typer.echo(f"   The proof FAILED after {seconds:.1f} s: see the lines marked WRONG.")
 
-    def your_turn(self, world: "World") -> None:
+    def your_turn(self, *, key: str, aws_url: str, gateway_url: str, gateway_log: Path) -> None:
         """Say what to try next, with commands to paste."""
-        key = f'-H "Authorization: Bearer {world.key}"'
+        header = f'-H "Authorization: Bearer {key}"'
         typer.echo(
             "\nYour turn (the demo keeps running; Ctrl-C stops it)\n"
             "   upload a file and see it delivered\n"
-            f"      curl -X PUT -d hello {world.aws_url}/demo/photos/hello.txt\n"
-            f"      curl -s {key} '{world.gateway_url}/v1/deliveries?limit=1'\n"
+            f"      curl -X PUT -d hello {aws_url}/demo/photos/hello.txt\n"
+            f"      curl -s {header} '{gateway_url}/v1/deliveries?limit=1'\n"
             "   what was recorded, and what became of it\n"
-            f"      curl -s {key} '{world.gateway_url}/v1/events?bucket=demo'\n"
+            f"      curl -s {header} '{gateway_url}/v1/events?bucket=demo'\n"
             "   every route, to try in the browser\n"
-            f"      {world.gateway_url}/docs\n"
-            f"   the log of the gateway\n      tail -f {world.gateway_log}\n"
+            f"      {gateway_url}/docs\n"
+            f"   the log of the gateway\n      tail -f {gateway_log}\n"
             "Next: production in a few commands, in README.md."
         )
