@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.decode import foreign, records, sns
+from app.decode import foreign, records, s3_test_event, sns
 from app.decode.document import Document, read, text_of
 from app.decode.undecodable import Undecodable, refusal
 from app.domain.ids import TenantId

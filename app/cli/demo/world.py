@@ -200,7 +200,8 @@ class World:
 
     async def _gateway_ready(self) -> bool:
         if self._gateway is not None and self._gateway.poll() is not None:
-            raise StartError(f"The gateway ended with status {self._gateway.returncode}: see {self.gateway_log}.")
+            said = "\n".join(self.gateway_log.read_text().splitlines()[-20:])
+            raise StartError(f"The gateway ended with status {self._gateway.returncode}. Its last words:\n{said}")
         return await self._answers(f"{self.gateway_url}/readyz")
 
     async def _answers(self, url: str) -> bool:
@@ -212,7 +213,7 @@ class World:
 
     async def _wait(self, what: str, is_there: Callable[[], Awaitable[bool]]) -> None:
         if not await self.until(is_there, seconds=START_SECONDS):
-            raise StartError(f"{what} did not answer within {START_SECONDS:.0f} s: see {self._directory}.")
+            raise StartError(f"{what} did not answer within {START_SECONDS:.0f} s; is the machine very busy?")
 
 
 def _gateway_environment() -> dict[str, str]:
