@@ -53,12 +53,21 @@ class Database:
             raise SettingsError(
                 f"BUCKETPOST_DATABASE_URL begins with {scheme or 'nothing'}: give sqlite:///file.db or postgresql://…"
             )
+        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = asyncio.Lock()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that changes nothing. Raises StoreUnavailable, StoreRefused."""
+        """Open a connection that changes nothing. Raises StoreUnavailable, StoreRefused.
+
+        On PostgreSQL each statement stands alone: under READ COMMITTED it sees its own moment in a transaction too, and
+        BEGIN and ROLLBACK would be two more round trips for each look at the lanes. On SQLite it is one snapshot.
+        """
         with _translated():
+            if self.dialect == "postgresql":
+                async with self._reading.connect() as connection:
+                    yield connection
+                return
             async with self.engine.connect() as connection, connection.begin():
                 yield connection
 

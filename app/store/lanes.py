@@ -4,8 +4,9 @@ A lane is held while it names its owner and the fence of that claim: a claim tha
 still good. Whoever locks several lanes does it in the order of their ids.
 """
 
+import functools
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,25 +23,29 @@ _LYING_DOWN_MILLISECONDS: Final = 500
 
 async def survey(connection: AsyncConnection, replica: ReplicaId, *, lease_seconds: float) -> LaneSurvey:
     """Count what waits, what is active and who lives; changes nothing."""
-    is_leased, is_awake = lane.c.lease_until > now(), lane.c.wake_at <= now()
-    is_mine = and_(lane.c.owner == replica, is_leased, is_awake)
-    counts = (
-        await connection.execute(
-            select(
-                func.count().filter(_is_waiting()).label("waiting"),
-                func.count().filter(or_(is_leased, is_awake)).label("active"),
-                func.count().filter(is_mine).label("mine"),
-                replicas.count_live(lease_seconds).label("replicas"),
-            ).select_from(lane)
-        )
-    ).one()
-    awake = (await connection.execute(select(lane.c.id).where(is_mine))).scalars() if counts.mine else ()
+    count, mine = _survey_statements(replica, lease_seconds)
+    counts = (await connection.execute(count)).one()
+    awake = (await connection.execute(mine)).scalars() if counts.mine else ()
     return LaneSurvey(
         waiting=counts.waiting,
         awake=frozenset(LaneId(each) for each in awake),
         active=counts.active,
         replicas=counts.replicas,
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _survey_statements(replica: ReplicaId, lease_seconds: float) -> tuple[Select[*tuple[Any, ...]], Select[int]]:
+    # Built once: each replica asks twenty times a second.
+    is_leased, is_awake = lane.c.lease_until > now(), lane.c.wake_at <= now()
+    is_mine = and_(lane.c.owner == replica, is_leased, is_awake)
+    count = select(
+        func.count().filter(_is_waiting()).label("waiting"),
+        func.count().filter(or_(is_leased, is_awake)).label("active"),
+        func.count().filter(is_mine).label("mine"),
+        replicas.count_live(lease_seconds).label("replicas"),
+    ).select_from(lane)
+    return count, select(lane.c.id).where(is_mine)
 
 
 async def lease(

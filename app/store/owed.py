@@ -5,18 +5,34 @@ leave that way, however large the backlog: the clock is read once, cancelled sub
 event is looked up by its key.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, FromClause, LargeBinary, Row, Select, all_, and_, exists, func, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    LargeBinary,
+    Row,
+    Select,
+    all_,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
-from app.store.columns import none_of, now, this_moment
+from app.store.columns import now, this_moment
 from app.store.events import stored_event
 from app.store.schema import delivery, endpoint, event, subscription
 
@@ -31,35 +47,52 @@ class NextDue:
 
 async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
     """Read deliveries that are due, oldest due first, with their events."""
-    rows = await connection.execute(fetch_statement(connection, lease, limit=limit, leave_out=leave_out))
+    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
+    rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
     return [_owed(row) for row in rows]
 
 
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
     """Find the lane's next delivery that may be handed out; None when it owes nothing."""
-    row = (
-        await connection.execute(
-            select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
-            .where(delivery.c.lane_id == lease.lane_id, _may_be_sent(connection, lease))
-            .order_by(delivery.c.due_at, delivery.c.id)
-            .limit(1)
-        )
-    ).first()
+    statement = _next_statement(connection.dialect.name)
+    row = (await connection.execute(statement, {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id})).first()
     return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
 
 
 def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
-    """Build what fetch runs; a test looks at its plan."""
+    """Give what fetch runs, values included; a test looks at its plan."""
+    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
+    return statement.params(_fetch_values(lease, limit=limit, leave_out=leave_out))
+
+
+def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
+    values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id, "rows": limit}
+    return {**values, "left_out": list(leave_out)} if leave_out else values
+
+
+# Built once: putting such a statement together costs more than running it.
+@functools.cache
+def _next_statement(dialect: str) -> Select[Any]:
+    return (
+        select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
+        .where(delivery.c.lane_id == bindparam("lane", type_=BigInteger), _may_be_sent(dialect))
+        .order_by(delivery.c.due_at, delivery.c.id)
+        .limit(1)
+    )
+
+
+@functools.cache
+def _fetch_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
     due = (
         select(delivery)
         .where(
-            delivery.c.lane_id == lease.lane_id,
+            delivery.c.lane_id == bindparam("lane", type_=BigInteger),
             delivery.c.due_at <= this_moment(),
-            _may_be_sent(connection, lease),
-            *((none_of(connection, delivery.c.id, leave_out),) if leave_out else ()),
+            _may_be_sent(dialect),
+            *((_is_not_left_out(dialect),) if leaves_out else ()),
         )
         .order_by(delivery.c.due_at, delivery.c.id)
-        .limit(limit)
+        .limit(bindparam("rows", type_=Integer))
         .subquery("due")
     )
     its_event = and_(
@@ -67,7 +100,7 @@ def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, le
     )
     kept: FromClause = event
     joined: FromClause = due.outerjoin(event, its_event)
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         # One row by its key for each delivery on its own: a join over all of them might read every day's events.
         kept = select(event).where(its_event).limit(1).lateral("kept")
         joined = due.outerjoin(kept, true())
@@ -81,6 +114,12 @@ def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, le
         .select_from(joined)
         .order_by(due.c.due_at, due.c.id)
     )
+
+
+def _is_not_left_out(dialect: str) -> ColumnElement[bool]:
+    if dialect == "postgresql":
+        return delivery.c.id != all_(bindparam("left_out", type_=ARRAY(BigInteger)))
+    return delivery.c.id.not_in(bindparam("left_out", expanding=True, type_=BigInteger))
 
 
 _DELIVERY_COLUMNS: Final = (
@@ -118,13 +157,14 @@ _EVENT_COLUMNS: Final = (
 )
 
 
-def _may_be_sent(connection: AsyncConnection, lease: Lease) -> ColumnElement[bool]:
+def _may_be_sent(dialect: str) -> ColumnElement[bool]:
     # By what is being cancelled, not by what the endpoint's subscriptions are: one may have moved to another endpoint.
     cancelled = select(subscription.c.id).where(
         subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None)
     )
-    is_there = exists().where(endpoint.c.id == lease.endpoint_id, endpoint.c.deleted_at.is_(None))
-    if connection.dialect.name == "postgresql":
+    its_endpoint = bindparam("its_endpoint", type_=LargeBinary)
+    is_there = exists().where(endpoint.c.id == its_endpoint, endpoint.c.deleted_at.is_(None))
+    if dialect == "postgresql":
         array = func.array(cancelled.scalar_subquery(), type_=ARRAY(LargeBinary))
         return and_(is_there, delivery.c.subscription_id != all_(array))
     return and_(is_there, delivery.c.subscription_id.not_in(cancelled))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Select, select, text, update
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.domain.delivery import Lease
 from app.domain.ids import EndpointId, LaneId
@@ -93,10 +94,12 @@ def in_sql(value: Any) -> str:
 
 async def explain_on_sqlite(stored: Stored, statement: Select[*tuple[Any, ...]]) -> list[str]:
     """Give the steps by which SQLite would run a statement."""
-    compiled = statement.compile(dialect=stored.database.engine.dialect, compile_kwargs={"render_postcompile": True})
-    values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    compiled = statement.compile(dialect=stored.database.engine.dialect)
+    assert isinstance(compiled, SQLCompiler)
+    expanded = compiled.construct_expanded_state()
+    values = tuple(expanded.positional_parameters)
     async with stored.database.read() as connection:
-        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {expanded.statement}", values)
         return [row["detail"] for row in found.mappings()]
 
 
