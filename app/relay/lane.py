@@ -20,6 +20,8 @@ from app.relay.outage import Outage, Retry
 from app.relay.settler import Settler
 
 WINDOW_LIMIT: Final = 400
+# A look costs the same for one row and for these.
+WINDOW_LEAST: Final = 64
 # Rows of one lane in memory beyond what may be under way: sends go on only so far ahead of what is written down.
 AHEAD_LIMIT: Final = 1600
 # A held lane without work is given back after this, so that replicas that come later find lanes.
@@ -137,7 +139,9 @@ class LaneRunner:
         return known or (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
 
     def _limit(self, endpoint: Endpoint) -> int:
-        return max(1, min(WINDOW_LIMIT, 2 * endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)))
+        return min(
+            WINDOW_LIMIT, max(WINDOW_LEAST, 2 * endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint))
+        )
 
     def _has_room(self, endpoint: Endpoint) -> bool:
         """Tell whether to read on: before the queue runs dry, but not without end while nothing can be settled."""
