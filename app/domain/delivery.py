@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from app.domain.configuration import Format
 from app.domain.event import StoredEvent
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId, public_id
 from app.domain.outcome import Outcome
-from app.domain.verdict import DeliveryStatus, Verdict
-
-STATUSES: Final[tuple[DeliveryStatus, ...]] = ("pending", "delivered", "dead", "cancelled")
+from app.domain.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

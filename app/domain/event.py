@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final, Literal, get_args
+from typing import Literal
 
 from app.domain.ids import EventId, SourceId
 
@@ -26,7 +26,6 @@ Change = Literal[
     "accessed",
     "other",
 ]
-CHANGES: Final[tuple[Change, ...]] = get_args(Change)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

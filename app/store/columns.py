@@ -12,7 +12,6 @@ from sqlalchemy import (
     FunctionElement,
     ScalarSelect,
     TypeDecorator,
-    all_,
     any_,
     literal,
     select,
@@ -73,13 +72,6 @@ def one_of(connection: AsyncConnection, column: ColumnElement[Any], values: Coll
     if connection.dialect.name == "postgresql":
         return column == any_(literal(list(values), ARRAY(column.type)))
     return column.in_(values)
-
-
-def none_of(connection: AsyncConnection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """Exclude any number of values; the counterpart of one_of."""
-    if connection.dialect.name == "postgresql":
-        return column != all_(literal(list(values), ARRAY(column.type)))
-    return column.not_in(values)
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 -- an SQL function, named like one
