@@ -162,7 +162,7 @@ async def test_one_replica_prunes_and_not_again_within_the_hour(stored_on_postgr
 async def test_a_day_in_use_is_dropped_another_time(stored_on_postgres: Stored) -> None:
     """Whoever reads the events is not waited for, and the upkeep goes on with the history."""
     await make_partition(stored_on_postgres, LONG_AGO)
-    async with stored_on_postgres.database.read() as connection:
+    async with stored_on_postgres.database.write() as connection:  # a transaction: its locks last
         await connection.execute(text("SELECT count(*) FROM event"))
 
         await Upkeep(stored_on_postgres.database).run_once()
