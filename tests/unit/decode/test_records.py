@@ -322,6 +322,15 @@ def test_the_2_5_members_pass() -> None:
             {"eventTime": "0001-01-01T00:00:00+09:00"},
             "Record 1 gives the eventTime '0001-01-01T00:00:00+09:00', which is not an ISO 8601 time.",
         ),
+        (
+            # Go's zero time, which asyncpg would write as infinity and could not read again.
+            {"eventTime": "0001-01-01T00:00:00Z"},
+            "Record 1 gives the eventTime '0001-01-01T00:00:00Z', which is no time an object store was there.",
+        ),
+        (
+            {"eventTime": "9999-12-31T23:59:59.999999Z"},
+            "Record 1 gives the eventTime '9999-12-31T23:59:59.999999Z', which is no time an object store was there.",
+        ),
         ({"s3": ABSENT}, "Record 1 gives no s3.object.key."),
         ({"s3": []}, "Record 1 gives an array for s3, not an object."),
         ({"s3.object": "k"}, "Record 1 gives text for s3.object, not an object."),
