@@ -15,7 +15,7 @@ from app import destinations, sources
 from app.api.app import ApiState, create_app
 from app.decode import decode
 from app.domain.errors import StoreUnavailable
-from app.domain.ids import ReplicaId
+from app.domain.ids import ID_BYTES, ReplicaId
 from app.first_key import make_first_key
 from app.ingest.intake import Intake
 from app.ingest.recorder import Recorder
@@ -54,7 +54,7 @@ class Gateway:
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
         self._outbox = SqlOutbox(
-            self._database, ReplicaId(secrets.token_bytes(16)), lease_seconds=settings.delivery.lease_seconds
+            self._database, ReplicaId(secrets.token_bytes(ID_BYTES)), lease_seconds=settings.delivery.lease_seconds
         )
         self._relay = self._build_relay()
         self._intake = self._build_intake()

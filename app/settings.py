@@ -85,7 +85,9 @@ class DeliverySettings(_Section):
 class RetentionSettings(_Section):
     """How long things are kept."""
 
-    event_days: int = Field(default=30, ge=1, le=3650, description="events, by the day they happened")
+    event_days: int = Field(
+        default=30, ge=1, le=3650, description="events, by the day they happened (SQLite: by when they were recorded)"
+    )
     attempt_days: int = Field(default=30, ge=1, le=3650, description="attempts, by the day they were made")
     dead_letter_days: int = Field(default=30, ge=1, le=3650, description="dead letters, by when they were given up")
     quarantine_days: int = Field(default=30, ge=1, le=3650, description="the quarantine, by when it was last seen")

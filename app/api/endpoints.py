@@ -19,7 +19,7 @@ from app.destinations.signing import secret_text
 from app.domain.configuration import Endpoint, Ordering
 from app.domain.ids import EndpointId, parse_id, public_id
 from app.store import endpoints
-from app.store.configuration import lock_changes
+from app.store.epoch import lock_changes
 from app.store.place import Place
 
 router = APIRouter(prefix="/endpoints", tags=["endpoints"])

@@ -17,7 +17,7 @@ from app.api.state import ApiState, State
 from app.domain.configuration import JSON, Source, SourceState
 from app.domain.ids import SourceId, parse_id, public_id
 from app.store import sources
-from app.store.configuration import lock_changes
+from app.store.epoch import lock_changes
 from app.store.place import Place
 from app.store.sources import NewSource
 

@@ -19,7 +19,7 @@ from app.domain.configuration import Endpoint, Format, Subscription
 from app.domain.ids import EndpointId, SubscriptionId, parse_id, public_id
 from app.domain.matching import unknown_events
 from app.store import endpoints, subscriptions
-from app.store.configuration import lock_changes
+from app.store.epoch import lock_changes
 from app.store.place import Place
 from app.store.subscriptions import NewSubscription
 

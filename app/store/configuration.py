@@ -7,11 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.configuration import Configuration
 from app.store.database import Database
 from app.store.endpoints import read_all as read_endpoints
-from app.store.epoch import bump_epoch, lock_changes, read_epoch
+from app.store.epoch import read_epoch
 from app.store.sources import read_all as read_sources
 from app.store.subscriptions import read_all as read_subscriptions
-
-__all__ = ["SqlConfigurationStore", "bump_epoch", "load", "lock_changes", "read_epoch"]
 
 _READS_IN_ALL: Final = 5
 

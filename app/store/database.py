@@ -200,7 +200,12 @@ def _postgresql_engine(url: str, pool_size: int, command_seconds: float | None) 
 def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
     if not path.exists():
         # Signing keys stand in it: for this user alone, like the files SQLite puts beside it, which take its mode.
-        path.touch(mode=0o600)
+        try:
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise SettingsError(
+                f"BUCKETPOST_DATABASE_URL names {path}, which cannot be made ({error.strerror}): choose another place"
+            ) from error
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
         pool_size=min(pool_size, 5),

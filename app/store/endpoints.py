@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import JSON, Endpoint, Ordering
-from app.domain.ids import EndpointId, LaneId, TenantId
+from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
 from app.store.columns import FAR
 from app.store.epoch import bump_epoch
 from app.store.place import Place, page_after
@@ -33,7 +33,7 @@ class NewEndpoint:
 async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpoint) -> Endpoint:
     """Write an endpoint down, with the lane its deliveries will queue in."""
     moment = await bump_epoch(connection)
-    endpoint_id = EndpointId(secrets.token_bytes(16))
+    endpoint_id = EndpointId(secrets.token_bytes(ID_BYTES))
     await connection.execute(
         insert(endpoint).values(
             id=endpoint_id,

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.ids import DEFAULT_TENANT, ApiKeyId, TenantId
+from app.domain.ids import DEFAULT_TENANT, ID_BYTES, ApiKeyId, TenantId
 from app.store.columns import now
 from app.store.epoch import lock_changes
 from app.store.schema import api_key
@@ -36,7 +36,7 @@ async def create(
     connection: AsyncConnection, *, name: str, tenant_id: TenantId = DEFAULT_TENANT
 ) -> tuple[ApiKeyId, str]:
     """Make a key; gives its id and the key, which cannot be had again."""
-    key_id, key = ApiKeyId(secrets.token_bytes(16)), PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    key_id, key = ApiKeyId(secrets.token_bytes(ID_BYTES)), PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     await connection.execute(
         insert(api_key).values(id=key_id, tenant_id=tenant_id, name=name, key_hash=_hash(key), created_at=now())
     )

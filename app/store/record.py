@@ -14,6 +14,7 @@ from app.domain.message import Heard, Recorded
 from app.store import configuration, heard, lanes
 from app.store.database import Database, is_partition_missing
 from app.store.days import EventDays
+from app.store.epoch import read_epoch
 from app.store.insert import NewEvent, Owing, insert_deliveries, insert_events
 
 RETENTION_DAYS: Final = 30
@@ -69,7 +70,7 @@ class SqlEventStore:
     async def _newest_rules(self, connection: AsyncConnection) -> "_Rules":
         # Read inside the transaction: an event received after a change was answered is matched under that change.
         rules = self._rules
-        if rules.epoch != await configuration.read_epoch(connection):
+        if rules.epoch != await read_epoch(connection):
             rules = _Rules(await configuration.load(connection))
             if rules.epoch > self._rules.epoch:
                 self._rules = rules

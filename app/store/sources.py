@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import JSON, Source
-from app.domain.ids import SourceId, TenantId
+from app.domain.ids import ID_BYTES, SourceId, TenantId
 from app.store.epoch import bump_epoch
 from app.store.place import Place, page_after
 from app.store.schema import source
@@ -27,7 +27,7 @@ class NewSource:
 async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewSource) -> Source:
     """Write a source down; it is `starting` until it was read from."""
     moment = await bump_epoch(connection)
-    source_id = SourceId(secrets.token_bytes(16))
+    source_id = SourceId(secrets.token_bytes(ID_BYTES))
     await connection.execute(
         insert(source).values(
             id=source_id,

@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import JSON, Filter, Format, Subscription
-from app.domain.ids import EndpointId, SubscriptionId, TenantId
+from app.domain.ids import ID_BYTES, EndpointId, SubscriptionId, TenantId
 from app.store.epoch import bump_epoch
 from app.store.place import Place, page_after
 from app.store.schema import subscription
@@ -28,7 +28,7 @@ class NewSubscription:
 async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewSubscription) -> Subscription:
     """Write a subscription down. Lock changes before looking whether its endpoint is there."""
     moment = await bump_epoch(connection)
-    subscription_id = SubscriptionId(secrets.token_bytes(16))
+    subscription_id = SubscriptionId(secrets.token_bytes(ID_BYTES))
     await connection.execute(
         insert(subscription).values(
             id=subscription_id,

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS, Endpoint, Filter, Subscription
 from app.domain.ids import DEFAULT_TENANT, EndpointId, SourceId, SubscriptionId, TenantId
 from app.store import endpoints, keys, schema, sources, subscriptions
-from app.store.configuration import SqlConfigurationStore, lock_changes
+from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
 from app.store.endpoints import NewEndpoint
+from app.store.epoch import lock_changes
 from app.store.migrate import migrate
 from app.store.place import Place
 from app.store.sources import NewSource
