@@ -69,7 +69,7 @@ async def test_a_message_repeated_in_one_reply_is_given_once(sqs: CannedSqs) -> 
 
 
 async def test_a_poll_asks_for_ten_and_its_own_span(sqs: CannedSqs) -> None:
-    """The queue's own visibility does not count, and no attributes are asked for."""
+    """The queue's own visibility does not count, and no attribute is asked for but when a message was sent."""
     sqs.answers["ReceiveMessage"] = 200, {}
     source = sqs.open(visibility_seconds=90)
 
@@ -77,7 +77,13 @@ async def test_a_poll_asks_for_ten_and_its_own_span(sqs: CannedSqs) -> None:
     await source.aclose()
 
     assert sqs.requests == [
-        {"QueueUrl": f"{sqs.url}/1/q", "MaxNumberOfMessages": 10, "WaitTimeSeconds": 0, "VisibilityTimeout": 90}
+        {
+            "QueueUrl": f"{sqs.url}/1/q",
+            "MaxNumberOfMessages": 10,
+            "WaitTimeSeconds": 0,
+            "VisibilityTimeout": 90,
+            "MessageSystemAttributeNames": ["SentTimestamp"],
+        }
     ]
 
 
