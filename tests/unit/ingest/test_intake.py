@@ -26,7 +26,8 @@ class Scene:
             recorder=Recorder(store=self.store, decode=decode, wake=lambda _: None),
             store=self.store,
             configuration=lambda: self.configuration,
-            max_messages=100,
+            room=Room(max_messages=100, max_bytes=MAX_BYTES),
+            pushes=no_pushes(),
         )
         self.running = asyncio.create_task(self.intake.run(self.stop))
 
