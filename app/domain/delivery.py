@@ -24,6 +24,7 @@ class Owed:
     """A delivery still owed, as the outbox hands it to the relay.
 
     `row_id` is its place in the outbox; `tries` all tries so far; `failures` those of the present schedule.
+    `age_seconds` since it was owed, by the database's clock, when it was handed out.
     `stored` is None when the event is no longer kept: then it is dead with reason `expired`.
     """
 
@@ -36,6 +37,7 @@ class Owed:
     tries: int
     failures: int
     created_at: datetime
+    age_seconds: float
     stored: StoredEvent | None
 
     @property

@@ -154,15 +154,15 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucket
 # A delivery may be owed already when its event is filed under two days, which a day made late can bring about.
 _INSERT_DELIVERIES_POSTGRESQL: Final = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
-    tries, failures, due_at, created_at)
-SELECT new.*, 0, 0, (SELECT clock_timestamp()), (SELECT clock_timestamp())
+    tries, failures, due_at, owed_at, created_at)
+SELECT new.*, 0, 0, at.moment, at.moment, at.moment
 FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::date[], $7::bytea[], $8::bigint[])
-    AS new
+    AS new, (SELECT clock_timestamp() AS moment) AS at
 ON CONFLICT DO NOTHING
 """
 _INSERT_DELIVERIES_SQLITE: Final = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
-    tries, failures, due_at, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, bucketpost_now(), bucketpost_now())
+    tries, failures, due_at, owed_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, bucketpost_now(), bucketpost_now(), bucketpost_now())
 ON CONFLICT DO NOTHING
 """

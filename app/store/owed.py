@@ -109,6 +109,7 @@ def _fetch_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
         select(
             *(due.c[name] for name in _DELIVERY_COLUMNS),
             its_format.label("format"),
+            this_moment().label("read_at"),
             *(kept.c[name] for name in _EVENT_COLUMNS),
         )
         .select_from(joined)
@@ -132,6 +133,7 @@ _DELIVERY_COLUMNS: Final = (
     "event_day",
     "tries",
     "failures",
+    "owed_at",
     "created_at",
 )
 _EVENT_COLUMNS: Final = (
@@ -182,5 +184,6 @@ def _owed(row: Row[Any]) -> Owed:
         tries=row.tries,
         failures=row.failures,
         created_at=row.created_at,
+        age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),
         stored=None if row.record is None else stored_event(row, row.event_id),
     )

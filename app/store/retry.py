@@ -92,7 +92,9 @@ async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: Deliv
     kept = {name: getattr(row, name) for name in _KEPT}
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # It is there already when its event was filed under two days, and the other's delivery is still owed.
-    await connection.execute(insert(delivery).values(**kept, failures=0, due_at=now()).on_conflict_do_nothing())
+    await connection.execute(
+        insert(delivery).values(**kept, failures=0, due_at=now(), owed_at=now()).on_conflict_do_nothing()
+    )
     await history.reopen(connection, [history.debt_of(row)])
 
 

@@ -99,9 +99,18 @@ endpoint = Table(
     Column("config", JSON, nullable=False),
     Column("secret", LargeBinary),
     Column("ordering", Text, nullable=False),
+    Column("on_dead", Text, nullable=False),
+    Column("reorder_window_seconds", Float, nullable=False),
+    Column("late", Text, nullable=False),
     Column("timeout_seconds", Float, nullable=False),
     Column("max_in_flight", Integer, nullable=False),
+    Column("rate_limit_per_second", Float),
     Column("schedule_seconds", JSON, nullable=False),
+    Column("max_age_seconds", Float, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+    Column("disabled_at", Instant),
+    Column("disabled_reason", Text),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
@@ -135,6 +144,11 @@ lane = Table(
     Column("lease_until", Instant, nullable=False),
     Column("wake_at", Instant, nullable=False),
     Column("last_served", Instant, nullable=False),
+    Column("is_stopped", Boolean, nullable=False),  # its endpoint is paused or disabled: nobody leases it
+    Column("breaker_until", Instant, nullable=False),
+    Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
+    Column("failing_since", Instant),
+    Column("latency_seconds", Float, nullable=False),  # moving average
 )
 
 replica = Table(
@@ -217,6 +231,7 @@ delivery = Table(
     Column("tries", SmallInteger, nullable=False),
     Column("failures", SmallInteger, nullable=False),
     Column("due_at", Instant, nullable=False),
+    Column("owed_at", Instant, nullable=False),  # its age counts from here: as created, or owed anew
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("delivery_key", "lane_id"),
     Index(None, "lane_id", "due_at", "id"),

@@ -99,6 +99,7 @@ async def add_owed(connection: AsyncConnection, owed: Owed) -> DeliveryKey:
             tries=owed.tries,
             failures=owed.failures,
             due_at=owed.due_at,
+            owed_at=owed.created_at,
         )
     )
     return owed.key
@@ -188,6 +189,12 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             config={"url": "https://hook.example/", "headers": {}},
             secret=b"s" * 24,
             ordering="none",
+            on_dead="skip",
+            reorder_window_seconds=0,
+            late="deliver",
+            max_age_seconds=432_000,
+            answers={},
+            is_paused=False,
             timeout_seconds=15,
             max_in_flight=8,
             schedule_seconds=[5.0],
@@ -207,5 +214,9 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             lease_until=EPOCH,
             wake_at=FAR,
             last_served=EPOCH,
+            is_stopped=False,
+            breaker_until=EPOCH,
+            failures=0,
+            latency_seconds=0,
         )
     )

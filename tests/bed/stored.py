@@ -54,6 +54,12 @@ class Stored:
                     kind="webhook",
                     config={"url": "https://example.com/"},
                     ordering="none",
+                    on_dead="skip",
+                    reorder_window_seconds=0,
+                    late="deliver",
+                    max_age_seconds=432_000,
+                    answers={},
+                    is_paused=False,
                     timeout_seconds=15.0,
                     max_in_flight=8,
                     schedule_seconds=[5.0],
@@ -69,6 +75,10 @@ class Stored:
                     lease_until=EPOCH,
                     wake_at=FAR,
                     last_served=EPOCH,
+                    is_stopped=False,
+                    breaker_until=EPOCH,
+                    failures=0,
+                    latency_seconds=0,
                 )
             )
         await self.bump_epoch()

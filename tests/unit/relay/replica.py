@@ -60,6 +60,7 @@ def make_owed(lane_id: int = 1, *, is_kept: bool = True, tries: int = 0) -> Owed
         tries=tries,
         failures=tries,
         created_at=DAY,
+        age_seconds=0.0,
         stored=_stored(key) if is_kept else None,
     )
 
