@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Final, assert_never
 
+from app.domain.configuration import Ordering
 from app.domain.ids import DeliveryKey, EventId, SubscriptionId, TenantId
 
 TRUSTED_SEQUENCER_DIGITS: Final = 16
@@ -99,6 +100,19 @@ def identify(said: Said) -> tuple[EventId, date]:
 def delivery_key(event_id: EventId, subscription_id: SubscriptionId) -> DeliveryKey:
     """Give the one key of event and subscription; it keeps the event's prefix, for the index's sake."""
     return DeliveryKey(event_id[:4] + _hash((b"dl1", event_id, subscription_id))[:12])
+
+
+def order_key(ordering: Ordering, bucket: str, key: bytes) -> int | None:
+    """Give the number that deliveries of one lane share which must go one after the other; None where none must."""
+    match ordering:
+        case "none":
+            return None
+        case "key":
+            return object_hash(bucket, key)
+        case "endpoint":
+            return 0
+        case _:
+            assert_never(ordering)
 
 
 def object_hash(bucket: str, key: bytes) -> int:

@@ -77,6 +77,12 @@ class Attempts:
             outcome=outcome,
             verdict=verdict,
             started_seconds_ago=outcome.latency_seconds,
+            blocks=(
+                verdict.status == "dead"
+                and owed.order_key is not None
+                and endpoint.ordering != "none"
+                and endpoint.on_dead == "block"
+            ),
         )
 
     def expire(self, lease: Lease, owed: Owed) -> Settlement:

@@ -103,9 +103,15 @@ async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: Deliver
     found = await connection.execute(
         update(delivery)
         .where(delivery.c.delivery_key == key, delivery.c.tenant_id == tenant_id)
-        .values(due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()))
+        .values(
+            due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()),
+            # One that blocked is owed anew, with a fresh schedule.
+            owed_at=case((delivery.c.blocks, now()), else_=delivery.c.owed_at),
+            failures=case((delivery.c.blocks, 0), else_=delivery.c.failures),
+            blocks=False,
+        )
     )
     return found.rowcount > 0
 
 
-_KEPT: Final = (*(column.name for column in history.DEBT_COLUMNS), "lane_id", "object_hash")
+_KEPT: Final = (*(column.name for column in history.DEBT_COLUMNS), "lane_id", "order_key")

@@ -215,7 +215,7 @@ event = Table(
     postgresql_partition_by="RANGE (event_day)",
 )
 
-# The outbox: a row lives only while it is owed.
+# The outbox: a row lives only while it is owed. Rows of a lane with the same order_key go one after the other, by id.
 delivery = Table(
     "delivery",
     metadata,
@@ -227,9 +227,10 @@ delivery = Table(
     Column("subscription_id", LargeBinary, nullable=False),
     Column("event_day", Date, nullable=False),
     Column("event_id", LargeBinary, nullable=False),
-    Column("object_hash", BigInteger, nullable=False),
+    Column("order_key", BigInteger),
     Column("tries", SmallInteger, nullable=False),
     Column("failures", SmallInteger, nullable=False),
+    Column("blocks", Boolean, nullable=False),  # dead, and those that come after it wait until somebody sees to it
     Column("due_at", Instant, nullable=False),
     Column("owed_at", Instant, nullable=False),  # its age counts from here: as created, or owed anew
     Column("created_at", Instant, nullable=False),
@@ -237,6 +238,22 @@ delivery = Table(
     Index(None, "lane_id", "due_at", "id"),
     Index(None, "subscription_id"),  # what a deleted subscription still owes, on whichever lanes
     Index(None, "tenant_id", "created_at", "delivery_key"),
+)
+
+Index(
+    "ix_delivery_in_order",
+    delivery.c.lane_id,
+    delivery.c.order_key,
+    delivery.c.id,
+    postgresql_where=delivery.c.order_key.is_not(None),
+    sqlite_where=delivery.c.order_key.is_not(None),
+)
+
+Index(
+    "ix_delivery_blocks",
+    delivery.c.id,
+    postgresql_where=delivery.c.blocks,
+    sqlite_where=delivery.c.blocks,
 )
 
 # Append-only history by day, without a key: a late success may repeat a number.
@@ -285,7 +302,7 @@ dead_letter = Table(
     Column("subscription_id", LargeBinary, nullable=False),
     Column("event_day", Date, nullable=False),
     Column("event_id", LargeBinary, nullable=False),
-    Column("object_hash", BigInteger, nullable=False),
+    Column("order_key", BigInteger),
     Column("tries", SmallInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", Instant, nullable=False),

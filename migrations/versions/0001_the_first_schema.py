@@ -77,7 +77,7 @@ def upgrade() -> None:
         sa.Column("subscription_id", sa.LargeBinary(), nullable=False),
         sa.Column("event_day", sa.Date(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=False),
-        sa.Column("object_hash", sa.BigInteger(), nullable=False),
+        sa.Column("order_key", sa.BigInteger(), nullable=True),
         sa.Column("tries", sa.SmallInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
@@ -101,9 +101,10 @@ def upgrade() -> None:
         sa.Column("subscription_id", sa.LargeBinary(), nullable=False),
         sa.Column("event_day", sa.Date(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=False),
-        sa.Column("object_hash", sa.BigInteger(), nullable=False),
+        sa.Column("order_key", sa.BigInteger(), nullable=True),
         sa.Column("tries", sa.SmallInteger(), nullable=False),
         sa.Column("failures", sa.SmallInteger(), nullable=False),
+        sa.Column("blocks", sa.Boolean(), nullable=False),
         sa.Column("due_at", Instant(), nullable=False),
         sa.Column("owed_at", Instant(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
@@ -112,6 +113,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_delivery_lane_id_due_at_id", "delivery", ["lane_id", "due_at", "id"])
     op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
+    op.create_index(
+        "ix_delivery_in_order",
+        "delivery",
+        ["lane_id", "order_key", "id"],
+        postgresql_where=sa.text("order_key IS NOT NULL"),
+        sqlite_where=sa.text("order_key IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_delivery_blocks", "delivery", ["id"], postgresql_where=sa.text("blocks"), sqlite_where=sa.text("blocks")
+    )
     op.create_index(
         "ix_delivery_tenant_id_created_at_delivery_key", "delivery", ["tenant_id", "created_at", "delivery_key"]
     )

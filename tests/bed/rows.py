@@ -46,7 +46,7 @@ class Owed:
     created_at: datetime = NOON
     tenant_id: int = DEFAULT_TENANT
     event_day: date = TODAY
-    object_hash: int = 1
+    order_key: int | None = None
     key: DeliveryKey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,9 +95,10 @@ async def add_owed(connection: AsyncConnection, owed: Owed) -> DeliveryKey:
         insert(delivery).values(
             **_who(owed),
             lane_id=owed.lane_id,
-            object_hash=owed.object_hash,
+            order_key=owed.order_key,
             tries=owed.tries,
             failures=owed.failures,
+            blocks=False,
             due_at=owed.due_at,
             owed_at=owed.created_at,
         )
@@ -123,7 +124,7 @@ async def end(
             insert(dead_letter).values(
                 **_who(owed),
                 lane_id=owed.lane_id,
-                object_hash=owed.object_hash,
+                order_key=owed.order_key,
                 tries=number,
                 reason=reason,
                 ended_at=ended_at,
