@@ -93,7 +93,7 @@ async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: Deliv
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # It is there already when its event was filed under two days, and the other's delivery is still owed.
     await connection.execute(
-        insert(delivery).values(**kept, failures=0, due_at=now(), owed_at=now()).on_conflict_do_nothing()
+        insert(delivery).values(**kept, failures=0, blocks=False, due_at=now(), owed_at=now()).on_conflict_do_nothing()
     )
     await history.reopen(connection, [history.debt_of(row)])
 
