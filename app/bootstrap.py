@@ -32,6 +32,7 @@ from app.store.lock import serving_alone
 from app.store.migrate import migrate, prepare
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
+from app.store.replaying import Replaying
 from app.store.upkeep import Upkeep
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
@@ -58,10 +59,10 @@ class Gateway:
         self._database = Database(settings.database_url.get_secret_value(), pool_size=settings.database.pool_size)
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
-        self._outbox = SqlOutbox(
-            self._database, ReplicaId(secrets.token_bytes(ID_BYTES)), lease_seconds=settings.delivery.lease_seconds
-        )
+        replica = ReplicaId(secrets.token_bytes(ID_BYTES))
+        self._outbox = SqlOutbox(self._database, replica, lease_seconds=settings.delivery.lease_seconds)
         self._relay = self._build_relay()
+        self._replaying = Replaying(self._database, replica, wake=self._relay.wake)
         self._intake, self._pushes = self._build_intake()
         self._upkeep_database = self._open_for_upkeep()
         self._upkeep = Upkeep(
@@ -118,7 +119,7 @@ class Gateway:
         if "ingest" in self._parts:
             running.append(self._intake.run)
         if "relay" in self._parts:
-            running.append(self._relay.run)
+            running += [self._relay.run, self._replaying.run]
         self._is_prepared = True
         _log.info("gateway.ready")
         # What is left of the span is for leaving: leases given back, connections closed.

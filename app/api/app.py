@@ -20,6 +20,7 @@ from app.api import (
     ingest,
     process,
     quarantine,
+    replays,
     sources,
     subscriptions,
 )
@@ -28,6 +29,7 @@ from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
+from app.api.replays import ReplayFields
 from app.api.sources import SourceFields
 from app.api.state import ApiState, Kinds
 from app.api.subscription_fields import SubscriptionFields
@@ -43,9 +45,10 @@ NOUNS: Final[Sequence[APIRouter]] = (
     dead_letters.router,
     events.router,
     deliveries.router,
+    replays.router,
     quarantine.router,
 )
-BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields)
+BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields, ReplayFields)
 
 _DESCRIPTION: Final = """\
 A notification gateway for object-store events: what S3 says goes to webhooks and Kafka topics.
@@ -59,6 +62,7 @@ _TAGS: Final = [
     {"name": "sources", "description": "Where messages come from."},
     {"name": "events", "description": "What S3 said, each change once."},
     {"name": "deliveries", "description": "One event owed to one endpoint through one subscription."},
+    {"name": "replays", "description": "Owing deliveries again, many at a time."},
     {"name": "quarantine", "description": "What could not be decoded or stored."},
     {"name": "ingest", "description": "Where object stores and SNS push to. The source's token instead of a key."},
     {"name": "process", "description": "How this process is. No key needed."},

@@ -10,7 +10,16 @@ from app.api.errors import FieldError, invalid, invalid_field, pointer_to
 from app.api.fields import Name
 from app.api.state import ApiState, DestinationKind
 from app.destinations.signing import make_secret, parse_secret
-from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS, JSON, Endpoint, Ordering
+from app.domain.configuration import (
+    DEFAULT_MAX_AGE_SECONDS,
+    DEFAULT_SCHEDULE_SECONDS,
+    JSON,
+    Consequence,
+    Endpoint,
+    Late,
+    OnDead,
+    Ordering,
+)
 from app.store.endpoints import NewEndpoint
 
 HIDDEN: Final = "***"
@@ -18,8 +27,13 @@ LONGEST_TIMEOUT_SECONDS: Final = 120
 MOST_IN_FLIGHT: Final = 1000
 MOST_RETRIES: Final = 100
 LONGEST_DELAY_SECONDS: Final = 7 * 86_400
+LONGEST_AGE_SECONDS: Final = 30 * 86_400
+LONGEST_WINDOW_SECONDS: Final = 60
+HIGHEST_RATE: Final = 100_000
+MOST_ANSWERS: Final = 100
 
-_READ_ONLY: Final = ("id", "created_at", "updated_at")
+_READ_ONLY: Final = ("id", "state", "disabled_at", "disabled_reason", "created_at", "updated_at")
+_Answer = Annotated[str, Field(pattern=r"^[1-5]([0-9]{2}|xx)$", description="A status code, or a class such as 4xx.")]
 
 
 class RetryFields(BaseModel):
@@ -33,6 +47,12 @@ class RetryFields(BaseModel):
         default=list(DEFAULT_SCHEDULE_SECONDS),
         description="The wait after each failure, times a random 0.8 to 1.2; after the last one the delivery is dead.",
     )
+    max_age_seconds: float = Field(
+        default=DEFAULT_MAX_AGE_SECONDS,
+        gt=0,
+        le=LONGEST_AGE_SECONDS,
+        description="A delivery owed for longer is not tried again: it is dead, reason `expired`.",
+    )
 
 
 class EndpointFields(BaseModel):
@@ -43,14 +63,41 @@ class EndpointFields(BaseModel):
     name: Name
     kind: str = Field(description="Cannot change.")
     config: dict[str, Any] = Field(description="What the kind needs to know.")
-    ordering: Ordering = Field(default="none", description="Which deliveries wait for which.")
+    ordering: Ordering | None = Field(
+        default=None,
+        description="Which deliveries wait for earlier ones: none, those of the same object (`key`), or all "
+        "(`endpoint`). Default: `none`; of Kafka `key`.",
+    )
+    on_dead: OnDead = Field(
+        default="skip",
+        description="Ordered, and one is dead: those that waited for it go on, or stay until it is retried.",
+    )
+    reorder_window_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=LONGEST_WINDOW_SECONDS,
+        description="Ordered by `key`: how long a delivery waits for earlier events of its object, by S3's sequencer.",
+    )
+    late: Late = Field(
+        default="deliver",
+        description="Ordered by `key`, and an event comes after a later one of its object: deliver, mark or drop it.",
+    )
     timeout_seconds: float = Field(
         default=15, gt=0, le=LONGEST_TIMEOUT_SECONDS, description="How long one attempt may take."
     )
     max_in_flight: int = Field(
         default=8, ge=1, le=MOST_IN_FLIGHT, description="Attempts under way at once; for Kafka: batches."
     )
+    rate_limit_per_second: float | None = Field(
+        default=None, gt=0, le=HIGHEST_RATE, description="Attempts a second at most, over all replicas; null: no limit."
+    )
     retry: RetryFields = RetryFields()
+    answers: dict[_Answer, Consequence] = Field(
+        default_factory=dict,
+        max_length=MOST_ANSWERS,
+        description="What follows from an answer, where it is not the usual: a code or class, and what to do.",
+    )
+    paused: bool = Field(default=False, description="Nothing is sent while paused; what is owed stays owed.")
     secret: str | None = Field(
         default=None,
         description="Of a webhook, at creation only: `whsec_` and 24 to 64 bytes in base64. Made if not given.",
@@ -142,10 +189,17 @@ def _validated(
         kind=fields.kind,
         config=checked.model_dump(mode="json"),
         secret=secret,
-        ordering=fields.ordering,
+        ordering=fields.ordering or kind.default_ordering,
+        on_dead=fields.on_dead,
+        reorder_window_seconds=fields.reorder_window_seconds,
+        late=fields.late,
         timeout_seconds=fields.timeout_seconds,
         max_in_flight=fields.max_in_flight,
+        rate_limit_per_second=fields.rate_limit_per_second,
         schedule_seconds=tuple(fields.retry.schedule_seconds),
+        max_age_seconds=fields.retry.max_age_seconds,
+        answers=fields.answers,
+        is_paused=fields.paused,
     )
 
 
@@ -155,7 +209,13 @@ def _as_fields(endpoint: Endpoint) -> JSON:
         "kind": endpoint.kind,
         "config": dict(endpoint.config),
         "ordering": endpoint.ordering,
+        "on_dead": endpoint.on_dead,
+        "reorder_window_seconds": endpoint.reorder_window_seconds,
+        "late": endpoint.late,
         "timeout_seconds": endpoint.timeout_seconds,
         "max_in_flight": endpoint.max_in_flight,
-        "retry": {"schedule_seconds": list(endpoint.schedule_seconds)},
+        "rate_limit_per_second": endpoint.rate_limit_per_second,
+        "retry": {"schedule_seconds": list(endpoint.schedule_seconds), "max_age_seconds": endpoint.max_age_seconds},
+        "answers": dict(endpoint.answers),
+        "paused": endpoint.is_paused,
     }

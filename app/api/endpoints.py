@@ -1,8 +1,7 @@
 """REST of endpoints: registered targets. What may be said of one is in endpoint_fields.py."""
 
-from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -16,7 +15,7 @@ from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
 from app.destinations.signing import secret_text
-from app.domain.configuration import Endpoint, Ordering
+from app.domain.configuration import Consequence, Endpoint, Late, OnDead, Ordering
 from app.domain.ids import EndpointId, parse_id, public_id
 from app.store import endpoints
 from app.store.epoch import lock_changes
@@ -32,10 +31,19 @@ class EndpointView(BaseModel):
     name: str
     kind: str
     config: dict[str, Any] = Field(description='What the kind needs to know; values of headers read as "***".')
+    state: Literal["active", "paused", "disabled"]
+    disabled_at: UtcTime | None = Field(description="When it was disabled; `POST …/enable` ends it.")
+    disabled_reason: str | None
     ordering: Ordering
+    on_dead: OnDead
+    reorder_window_seconds: float
+    late: Late
     timeout_seconds: float
     max_in_flight: int
+    rate_limit_per_second: float | None
     retry: RetryFields
+    answers: dict[str, Consequence]
+    paused: bool
     created_at: UtcTime
     updated_at: UtcTime
 
@@ -106,20 +114,21 @@ async def change_endpoint(tenant: Tenant, state: State, endpoint_id: str, patch:
         if found is None:
             raise not_found("endpoint")
         wanted = read_changed(state, found, drop_unchanged(EndpointFields, patch, _view(state, found)))
-        changed = await endpoints.change(
-            connection,
-            replace(
-                found,
-                name=wanted.name,
-                config=wanted.config,
-                ordering=wanted.ordering,
-                timeout_seconds=wanted.timeout_seconds,
-                max_in_flight=wanted.max_in_flight,
-                schedule_seconds=wanted.schedule_seconds,
-            ),
-        )
+        changed = await endpoints.change(connection, wanted.onto(found))
     state.changed()
     return _view(state, changed)
+
+
+@router.post("/{endpoint_id}/enable", operation_id="enable_endpoint", responses=problems(404))
+async def enable_endpoint(tenant: Tenant, state: State, endpoint_id: str) -> EndpointView:
+    """Let an endpoint that was disabled have its deliveries again, at once and from a clean slate."""
+    async with state.database.write() as connection:
+        enabled = await endpoints.enable(connection, tenant, _id(endpoint_id))
+    if enabled is None:
+        raise not_found("endpoint")
+    state.changed()
+    state.wake(frozenset({enabled.lane_id}))
+    return _view(state, enabled)
 
 
 @router.delete(
@@ -150,10 +159,19 @@ def _view(state: ApiState, endpoint: Endpoint) -> EndpointView:
         name=endpoint.name,
         kind=endpoint.kind,
         config=dict(state.destination_kinds[endpoint.kind].public_config(endpoint.config)),
+        state="disabled" if endpoint.disabled_at else "paused" if endpoint.is_paused else "active",
+        disabled_at=endpoint.disabled_at,
+        disabled_reason=endpoint.disabled_reason,
         ordering=endpoint.ordering,
+        on_dead=endpoint.on_dead,
+        reorder_window_seconds=endpoint.reorder_window_seconds,
+        late=endpoint.late,
         timeout_seconds=endpoint.timeout_seconds,
         max_in_flight=endpoint.max_in_flight,
-        retry=RetryFields(schedule_seconds=list(endpoint.schedule_seconds)),
+        rate_limit_per_second=endpoint.rate_limit_per_second,
+        retry=RetryFields(schedule_seconds=list(endpoint.schedule_seconds), max_age_seconds=endpoint.max_age_seconds),
+        answers=dict(endpoint.answers),
+        paused=endpoint.is_paused,
         created_at=endpoint.created_at,
         updated_at=endpoint.updated_at,
     )

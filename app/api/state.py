@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
-from app.domain.configuration import JSON, Format
+from app.domain.configuration import JSON, Format, Ordering
 from app.domain.ids import LaneId
 from app.ingest.push import Pushes
 from app.store.database import Database
@@ -24,6 +24,10 @@ class DestinationKind(Protocol):
     @property
     def default_format(self) -> Format:
         """The format of a subscription that names none."""
+
+    @property
+    def default_ordering(self) -> Ordering:
+        """The ordering of an endpoint that names none."""
 
     @property
     def has_secret(self) -> bool:

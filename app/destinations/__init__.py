@@ -10,7 +10,7 @@ from app.destinations.kafka import Kafka
 from app.destinations.kafka_config import KafkaConfig
 from app.destinations.webhook import Webhook
 from app.destinations.webhook_config import WebhookConfig, hide_headers
-from app.domain.configuration import JSON, Format
+from app.domain.configuration import JSON, Format, Ordering
 from app.domain.ports import Destination
 from app.outbound.guard import Network
 
@@ -32,6 +32,7 @@ class Kind:
     config: type[BaseModel]
     public_config: Callable[[Mapping[str, JSON]], dict[str, JSON]]
     default_format: Format
+    default_ordering: Ordering
     has_secret: bool
     open: Open
 
@@ -41,10 +42,16 @@ KINDS: Final[Mapping[str, Kind]] = {
         config=WebhookConfig,
         public_config=hide_headers,
         default_format="standard",
+        default_ordering="none",
         has_secret=True,
         open=Webhook.open,
     ),
     "kafka": Kind(
-        config=KafkaConfig, public_config=dict, default_format="cloudevents-binary", has_secret=False, open=Kafka.open
+        config=KafkaConfig,
+        public_config=dict,
+        default_format="cloudevents-binary",
+        default_ordering="key",
+        has_secret=False,
+        open=Kafka.open,
     ),
 }

@@ -10,19 +10,32 @@ from app.domain.ids import EndpointId, LaneId, SourceId, SubscriptionId, TenantI
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 Format = Literal["standard", "s3", "cloudevents", "cloudevents-binary"]
-Ordering = Literal["none"]
+Ordering = Literal["none", "key", "endpoint"]
+OnDead = Literal["skip", "block"]
+Late = Literal["deliver", "mark", "drop"]
+Consequence = Literal["deliver", "retry", "retry_briefly", "die", "disable"]
+"""What follows from an answer: it counts as delivered; it is tried again by the whole schedule, or five times; the
+delivery is dead; the endpoint is disabled too."""
 SourceState = Literal["starting", "ok", "failing"]
 Profile = Literal["auto", "aws", "minio", "rustfs", "ceph", "versitygw"]
 
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 
+# Longer than the default schedule takes at its slowest, so that by default the count decides.
+DEFAULT_MAX_AGE_SECONDS: Final = 5 * 86_400.0
 # Standard Webhooks 1.0, "Retries": after each failure, then the delivery is dead. Seconds.
 DEFAULT_SCHEDULE_SECONDS: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A registered target: `config` is its kind's own, `secret` a webhook's raw signing key, `lane_id` its queue."""
+    """A registered target: `config` is its kind's own, `secret` a webhook's raw signing key, `lane_id` its queue.
+
+    `answers` says what follows from an answer, by code (`"404"`) or class (`"4xx"`), where it is not the table's rule.
+    `max_age_seconds`: a delivery older than that is not tried again. `rate_limit_per_second`: over all replicas.
+    `reorder_window_seconds`: how long a delivery waits for earlier events of its object; `late` says what becomes of
+    one that comes after all. A disabled or paused endpoint gets nothing; what it is owed stays owed.
+    """
 
     id: EndpointId
     tenant_id: TenantId
@@ -32,9 +45,18 @@ class Endpoint:
     config: Mapping[str, JSON]
     secret: bytes | None
     ordering: Ordering = "none"
+    on_dead: OnDead = "skip"
+    reorder_window_seconds: float = 0.0
+    late: Late = "deliver"
     timeout_seconds: float = 15.0
     max_in_flight: int = 8
+    rate_limit_per_second: float | None = None
     schedule_seconds: tuple[float, ...] = DEFAULT_SCHEDULE_SECONDS
+    max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS
+    answers: Mapping[str, Consequence] = field(default_factory=dict)
+    is_paused: bool = False
+    disabled_at: datetime | None = None
+    disabled_reason: str | None = None
     created_at: datetime
     updated_at: datetime
 

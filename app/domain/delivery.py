@@ -11,12 +11,24 @@ from app.domain.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a lane fares: failures in a row over all its deliveries, and how long an attempt takes on average."""
+
+    failures: int = 0
+    latency_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A claim on a lane, with an end and a fence: the number that tells this claim from every later one."""
+    """A claim on a lane, with an end and a fence: the number that tells this claim from every later one.
+
+    `health` is how the lane fared when it was claimed.
+    """
 
     lane_id: LaneId
     endpoint_id: EndpointId
     fence: int
+    health: Health = Health()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +36,8 @@ class Owed:
     """A delivery still owed, as the outbox hands it to the relay.
 
     `row_id` is its place in the outbox; `tries` all tries so far; `failures` those of the present schedule.
+    `age_seconds` since it was owed, by the database's clock, when it was handed out.
+    `order_key` is shared by deliveries of the lane that must go one after the other.
     `stored` is None when the event is no longer kept: then it is dead with reason `expired`.
     """
 
@@ -36,6 +50,8 @@ class Owed:
     tries: int
     failures: int
     created_at: datetime
+    age_seconds: float
+    order_key: int | None = None
     stored: StoredEvent | None
 
     @property
@@ -49,7 +65,8 @@ class Settlement:
     """What is to be written down of one try of one owed delivery.
 
     `outcome` is None for an ending without a try (attempt number 0). `started_seconds_ago` dates the try's start
-    against the database's clock at the moment of settling.
+    against the database's clock at the moment of settling. `health` is how the lane fares with this, where
+    that changed. A dead one that `blocks` keeps back those that come after it until somebody sees to it.
     """
 
     lease: Lease
@@ -57,6 +74,8 @@ class Settlement:
     outcome: Outcome | None
     verdict: Verdict
     started_seconds_ago: float
+    health: Health | None = None
+    blocks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,8 +99,14 @@ class Outbox(Protocol):
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
         """Prolong leases; the answer names those still held, every other one is lost."""
 
-    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
-        """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`. Changes nothing."""
+    async def fetch(
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+    ) -> Sequence[Owed]:
+        """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`.
+
+        With `in_order`, by row: nothing is given before what it must come after, unless that stands in `leave_out` or
+        earlier in the answer; what waits for others is put off with them. Changes nothing else.
+        """
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """Write down what tries gave, in one transaction, and give the lanes whose lease turned out to be lost.
@@ -114,6 +120,9 @@ class Outbox(Protocol):
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """Give lanes back at once; what they owe and is due can be leased by anyone. Lost leases are ignored."""
+
+    async def suspend(self, lease: Lease, *, seconds: float) -> None:
+        """Give a lane back and let nobody have it before that many seconds are over. A lost lease is ignored."""
 
     async def sweep(self) -> int:
         """Wake lanes that have something due and sleep, cancel a slice of what deleted subscriptions owed.

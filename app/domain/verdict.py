@@ -1,43 +1,69 @@
 """From outcome to what follows: delivered, tried again and when, or dead and why. Pure: randomness is an argument.
 
-The table is the public face's: 2xx delivered; 3xx, 408, 409, 425, 429, 5xx, time-outs and network errors retried by the
-endpoint's schedule; other 4xx five tries, then dead; 410, a refused address and a record too large dead at once.
+The table is CONSEQUENCES; an endpoint can say otherwise of an answer, by its code or its class.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, assert_never
 
+from app.domain.configuration import DEFAULT_MAX_AGE_SECONDS, DEFAULT_SCHEDULE_SECONDS, Consequence
 from app.domain.outcome import Outcome
 
 DeliveryStatus = Literal["pending", "delivered", "dead", "cancelled"]
-DeadReason = Literal["exhausted", "gone", "address_refused", "expired", "topic_missing", "too_large", "unsendable"]
+DeadReason = Literal[
+    "exhausted", "gone", "refused", "address_refused", "expired", "topic_missing", "too_large", "unsendable"
+]
 
 RETRY_AFTER_LIMIT_SECONDS: Final = 86_400.0
 JITTER: Final = 0.2
-CLIENT_ERROR_TRIES: Final = 5
+BRIEF_TRIES: Final = 5
 # A broker that restarts looks like a missing topic for a while: 60 s in all, whatever the endpoint's own schedule.
 TOPIC_MISSING_SCHEDULE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
+# The most exact name counts: a code, then its class, then "other".
+CONSEQUENCES: Final[Mapping[str, Consequence]] = {
+    "2xx": "deliver",
+    "3xx": "retry",  # never followed: a redirect is where the receiver is wrong
+    "408": "retry",
+    "409": "retry",
+    "410": "disable",
+    "425": "retry",
+    "429": "retry",
+    "4xx": "retry_briefly",
+    "5xx": "retry",
+    "other": "retry",
+}
 _GONE: Final = 410
-_RETRIED_CLIENT_ERRORS: Final = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When an endpoint's deliveries are tried again: after which waits, up to which age, and its own answers."""
+
+    schedule_seconds: tuple[float, ...] = DEFAULT_SCHEDULE_SECONDS
+    max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS
+    answers: Mapping[str, Consequence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What follows from a try. `pending` has a delay; `dead` has a reason."""
+    """What follows from a try. `pending` has a delay; `dead` has a reason, and may disable the endpoint."""
 
     status: DeliveryStatus
     delay_seconds: float = 0.0
     reason: DeadReason | None = None
+    disables: bool = False
 
 
 DELIVERED: Final = Verdict(status="delivered")
 
 
-def judge(outcome: Outcome, *, failures: int, schedule_seconds: tuple[float, ...], random: float) -> Verdict:
+def judge(outcome: Outcome, *, failures: int, age_seconds: float, policy: Policy, random: float) -> Verdict:
     """Tell what follows from an outcome.
 
-    `failures` counts the failed tries of the present schedule, this one included (1 or more); `random` is in [0, 1).
+    `failures` counts the failed tries of the present schedule, this one included (1 or more); `age_seconds` since
+    it was owed; `random` is in [0, 1).
     """
     match outcome.kind:
         case "delivered":
@@ -45,22 +71,42 @@ def judge(outcome: Outcome, *, failures: int, schedule_seconds: tuple[float, ...
         case "address_refused" | "too_large" | "unsendable":
             return Verdict(status="dead", reason=outcome.kind)
         case "topic_missing":
-            return _again(outcome, failures, TOPIC_MISSING_SCHEDULE_SECONDS, random, "topic_missing")
+            again = _again(outcome, failures, TOPIC_MISSING_SCHEDULE_SECONDS, random, "topic_missing")
         case "timed_out" | "unreachable":
-            return _again(outcome, failures, schedule_seconds, random, "exhausted")
+            again = _again(outcome, failures, policy.schedule_seconds, random, "exhausted")
         case "answered":
-            return _judge_answer(outcome, failures, schedule_seconds, random)
+            again = _judge_answer(outcome, failures, policy, random)
         case _:
             assert_never(outcome.kind)
+    if again.status == "pending" and age_seconds + again.delay_seconds > policy.max_age_seconds:
+        return Verdict(status="dead", reason="expired")
+    return again
 
 
-def _judge_answer(outcome: Outcome, failures: int, schedule_seconds: tuple[float, ...], random: float) -> Verdict:
+def consequence_of(code: int, answers: Mapping[str, Consequence]) -> Consequence:
+    """Tell what follows from an answer's status code: what the endpoint says of it, else the table."""
+    for names in (answers, CONSEQUENCES):
+        for name in (str(code), f"{code // 100}xx"):
+            if name in names:
+                return names[name]
+    return CONSEQUENCES["other"]
+
+
+def _judge_answer(outcome: Outcome, failures: int, policy: Policy, random: float) -> Verdict:
     code = outcome.status_code or 0
-    if code == _GONE:
-        return Verdict(status="dead", reason="gone")
-    if 400 <= code < 500 and code not in _RETRIED_CLIENT_ERRORS:  # noqa: PLR2004 -- the class of client errors
-        schedule_seconds = schedule_seconds[: CLIENT_ERROR_TRIES - 1]
-    return _again(outcome, failures, schedule_seconds, random, "exhausted")
+    consequence = consequence_of(code, policy.answers)
+    match consequence:
+        case "deliver":
+            return DELIVERED
+        case "retry":
+            return _again(outcome, failures, policy.schedule_seconds, random, "exhausted")
+        case "retry_briefly":
+            return _again(outcome, failures, policy.schedule_seconds[: BRIEF_TRIES - 1], random, "exhausted")
+        case "die" | "disable":
+            reason: DeadReason = "gone" if code == _GONE else "refused"
+            return Verdict(status="dead", reason=reason, disables=consequence == "disable")
+        case _:
+            assert_never(consequence)
 
 
 def _again(

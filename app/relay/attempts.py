@@ -12,7 +12,7 @@ from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.ids import public_id
 from app.domain.outcome import Outcome
 from app.domain.ports import Destination
-from app.domain.verdict import Verdict, judge
+from app.domain.verdict import Policy, Verdict, judge
 from app.telemetry import ATTEMPT_SECONDS, ATTEMPTS, IN_FLIGHT
 
 # Destinations keep the endpoint's time limit themselves. One that does not is cut off after this much more.
@@ -60,7 +60,15 @@ class Attempts:
     def conclude(self, lease: Lease, endpoint: Endpoint, owed: Owed, outcome: Outcome) -> Settlement:
         """Decide what follows from an outcome, and log it."""
         verdict = judge(
-            outcome, failures=owed.failures + 1, schedule_seconds=endpoint.schedule_seconds, random=self.random()
+            outcome,
+            failures=owed.failures + 1,
+            age_seconds=owed.age_seconds,
+            policy=Policy(
+                schedule_seconds=endpoint.schedule_seconds,
+                max_age_seconds=endpoint.max_age_seconds,
+                answers=endpoint.answers,
+            ),
+            random=self.random(),
         )
         self._tell(endpoint, owed, outcome, verdict)
         return Settlement(
@@ -69,6 +77,12 @@ class Attempts:
             outcome=outcome,
             verdict=verdict,
             started_seconds_ago=outcome.latency_seconds,
+            blocks=(
+                verdict.status == "dead"
+                and owed.order_key is not None
+                and endpoint.ordering != "none"
+                and endpoint.on_dead == "block"
+            ),
         )
 
     def expire(self, lease: Lease, owed: Owed) -> Settlement:

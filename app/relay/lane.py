@@ -4,8 +4,7 @@ Which lanes are leased and for how long is roster.py's business.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +17,7 @@ from app.relay.attempts import Attempts
 from app.relay.leases import Leases
 from app.relay.outage import Outage, Retry
 from app.relay.settler import Settler
+from app.relay.waiting import Waiting
 
 WINDOW_LIMIT: Final = 400
 # A look costs the same for one row and for these.
@@ -56,7 +56,8 @@ class LaneRunner:
         self.began_at = tools.monotonic()
         self.asked_back = asyncio.Event()
         self._tools = tools
-        self._queue: deque[Owed] = deque()
+        self._waiting = Waiting()
+        self._held_back: set[int | None] = set()
         self._in_memory: set[int] = set()
         self._subscriptions: set[SubscriptionId] = set()
         self._in_flight = 0
@@ -146,20 +147,30 @@ class LaneRunner:
     def _has_room(self, endpoint: Endpoint) -> bool:
         """Tell whether to read on: before the queue runs dry, but not without end while nothing can be settled."""
         limit, at_once = self._limit(endpoint), endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
-        return len(self._queue) <= limit // 2 and len(self._in_memory) + limit <= at_once + AHEAD_LIMIT
+        return len(self._waiting) <= limit // 2 and len(self._in_memory) + limit <= at_once + AHEAD_LIMIT
 
     async def _look(self, endpoint: Endpoint) -> None:
         self._must_look = False
         limit = self._limit(endpoint)
-        rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=tuple(self._in_memory))
-        fresh = [row for row in self._wanted(rows) if row.row_id not in self._in_memory]
+        self._held_back.clear()
+        is_ordered = endpoint.ordering != "none"
+        rows = await self._tools.outbox.fetch(
+            self.lease, limit=limit, leave_out=tuple(self._in_memory), in_order=is_ordered
+        )
+        fresh = [row for row in self._wanted(rows) if row.row_id not in self._in_memory and not self._is_overtaken(row)]
         self._in_memory.update(row.row_id for row in fresh)
-        self._queue.extend(row for row in fresh if row.stored is not None)
+        self._waiting.add((row for row in fresh if row.stored is not None), in_order=is_ordered)
         expired = [row for row in fresh if row.stored is None]
         if expired:
             self._attempts.create_task(self._expire(expired))
         self._must_look = self._must_look or len(rows) >= limit
         self._note_look(found=len(fresh))
+
+    def _is_overtaken(self, row: Owed) -> bool:
+        """Tell whether what comes before a row was in memory when it was asked for, and went back meanwhile."""
+        is_overtaken = row.order_key is not None and row.order_key in self._held_back
+        self._must_look |= is_overtaken
+        return is_overtaken
 
     def _note_look(self, *, found: int) -> None:
         self._looked_at = self._tools.monotonic()
@@ -173,10 +184,10 @@ class LaneRunner:
 
     def _start(self) -> None:
         endpoint = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
-        while self._queue and endpoint and self._in_flight < endpoint.max_in_flight and self._may_start():
-            size = min(self._tools.attempts.batch_limit(endpoint), len(self._queue))
+        while self._waiting and endpoint and self._in_flight < endpoint.max_in_flight and self._may_start():
             self._in_flight += 1
-            self._attempts.create_task(self._attempt([self._queue.popleft() for _ in range(size)]))
+            batch = self._waiting.take(self._tools.attempts.batch_limit(endpoint))
+            self._attempts.create_task(self._attempt(batch))
 
     def _may_start(self) -> bool:
         return not self.asked_back.is_set() and self._tools.leases.is_trusted(self.lease)
@@ -207,12 +218,27 @@ class LaneRunner:
     async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
         if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
             self._tools.leases.drop(self.lease)
-        self._in_memory.difference_update(owed.row_id for owed in rows)
+        self._forget(rows)
+        self._go_on(rows, settlements)
+        self._start()
         self._change.set()
 
+    def _go_on(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
+        """Let those go that stood behind what is over; behind what is not, nobody goes."""
+        over = {each.owed.row_id for each in settlements if each.verdict.status != "pending" and not each.blocks}
+        for row in rows:
+            if row.row_id in over:
+                self._waiting.go_on(row)
+            elif row.order_key is not None:
+                self._forget(self._waiting.hold_back(row))
+                self._held_back.add(row.order_key)
+                self._must_look = True
+
+    def _forget(self, rows: Iterable[Owed]) -> None:
+        self._in_memory.difference_update(owed.row_id for owed in rows)
+
     def _forget_queue(self) -> None:
-        self._in_memory.difference_update(owed.row_id for owed in self._queue)
-        self._queue.clear()
+        self._forget(self._waiting.clear())
 
     def _patience(self) -> float:
         return LOOK_SECONDS[min(self._looks_in_vain, len(LOOK_SECONDS) - 1)]

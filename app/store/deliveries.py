@@ -157,7 +157,7 @@ def _owed() -> Select[Any]:
         cast(null(), Text).label("reason"),
         delivery.c.due_at,
         cast(null(), Instant).label("ended_at"),
-    )
+    ).where(delivery.c.blocks.is_(False))
 
 
 def _over() -> Select[Any]:

@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Row, Select, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import JSON, Endpoint, Ordering
+from app.domain.configuration import JSON, Consequence, Endpoint, Late, OnDead, Ordering
 from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
 from app.store.columns import FAR
 from app.store.epoch import bump_epoch
@@ -18,16 +18,28 @@ from app.store.schema import endpoint, lane, subscription
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEndpoint:
-    """What a caller says of an endpoint; the rest is made here."""
+    """What a caller says of an endpoint, which may all change but kind and secret; the rest is made here."""
 
     name: str
     kind: str
     config: Mapping[str, JSON]
     secret: bytes | None
     ordering: Ordering
+    on_dead: OnDead
+    reorder_window_seconds: float
+    late: Late
     timeout_seconds: float
     max_in_flight: int
+    rate_limit_per_second: float | None
     schedule_seconds: tuple[float, ...]
+    max_age_seconds: float
+    answers: Mapping[str, Consequence]
+    is_paused: bool
+
+    def onto(self, endpoint: Endpoint) -> Endpoint:
+        """Give the endpoint as it would be then; kind and secret stay."""
+        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("kind", "secret")}
+        return replace(endpoint, **said)
 
 
 async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpoint) -> Endpoint:
@@ -38,45 +50,28 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpo
         insert(endpoint).values(
             id=endpoint_id,
             tenant_id=tenant_id,
-            name=new.name,
             kind=new.kind,
-            config=dict(new.config),
             secret=new.secret,
-            ordering=new.ordering,
-            timeout_seconds=new.timeout_seconds,
-            max_in_flight=new.max_in_flight,
-            schedule_seconds=list(new.schedule_seconds),
+            **_changeable(new),
             created_at=moment,
             updated_at=moment,
         )
     )
-    made = await connection.execute(
-        insert(lane)
-        .values(
+    await connection.execute(
+        insert(lane).values(
             tenant_id=tenant_id,
             endpoint_id=endpoint_id,
             fence=0,
             lease_until=moment,
             wake_at=FAR,
             last_served=moment,
+            is_stopped=new.is_paused,
+            breaker_until=moment,
+            failures=0,
+            latency_seconds=0.0,
         )
-        .returning(lane.c.id)
     )
-    return Endpoint(
-        id=endpoint_id,
-        tenant_id=tenant_id,
-        lane_id=LaneId(made.scalar_one()),
-        name=new.name,
-        kind=new.kind,
-        config=new.config,
-        secret=new.secret,
-        ordering=new.ordering,
-        timeout_seconds=new.timeout_seconds,
-        max_in_flight=new.max_in_flight,
-        schedule_seconds=new.schedule_seconds,
-        created_at=moment,
-        updated_at=moment,
-    )
+    return _endpoint((await connection.execute(_living().where(endpoint.c.id == endpoint_id))).one())
 
 
 async def find(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:
@@ -106,22 +101,44 @@ async def read_all(connection: AsyncConnection) -> Sequence[Endpoint]:
 
 
 async def change(connection: AsyncConnection, changed: Endpoint) -> Endpoint:
-    """Write down what may change of an endpoint: all but its ids, kind and secret. Lock changes before reading it."""
+    """Write down what changes of an endpoint: all but its ids, kind and secret. Lock changes before reading it."""
     moment = await bump_epoch(connection)
     await connection.execute(
-        update(endpoint)
-        .where(endpoint.c.id == changed.id)
-        .values(
-            name=changed.name,
-            config=dict(changed.config),
-            ordering=changed.ordering,
-            timeout_seconds=changed.timeout_seconds,
-            max_in_flight=changed.max_in_flight,
-            schedule_seconds=list(changed.schedule_seconds),
-            updated_at=moment,
-        )
+        update(endpoint).where(endpoint.c.id == changed.id).values(**_changeable(changed), updated_at=moment)
     )
-    return replace(changed, updated_at=moment)
+    await _stop_or_start(connection, changed.id)
+    return _endpoint((await connection.execute(_living().where(endpoint.c.id == changed.id))).one())
+
+
+async def enable(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:
+    """Let an endpoint that was disabled have its deliveries again, from a clean slate; None when there is none."""
+    moment = await bump_epoch(connection)
+    enabled = await connection.execute(
+        update(endpoint)
+        .where(endpoint.c.tenant_id == tenant_id, endpoint.c.id == endpoint_id, endpoint.c.deleted_at.is_(None))
+        .values(disabled_at=None, disabled_reason=None, updated_at=moment)
+    )
+    if not enabled.rowcount:
+        return None
+    await connection.execute(
+        update(lane)
+        .where(lane.c.endpoint_id == endpoint_id)
+        .values(breaker_until=moment, failures=0, failing_since=None, wake_at=moment)
+    )
+    await _stop_or_start(connection, endpoint_id)
+    return await find(connection, tenant_id, endpoint_id)
+
+
+async def disable(connection: AsyncConnection, endpoint_id: EndpointId, *, reason: str) -> bool:
+    """Disable an endpoint: nothing is sent to it any more; False when it was already, or is gone."""
+    moment = await bump_epoch(connection)
+    disabled = await connection.execute(
+        update(endpoint)
+        .where(endpoint.c.id == endpoint_id, endpoint.c.deleted_at.is_(None), endpoint.c.disabled_at.is_(None))
+        .values(disabled_at=moment, disabled_reason=reason, updated_at=moment)
+    )
+    await _stop_or_start(connection, endpoint_id)
+    return bool(disabled.rowcount)
 
 
 async def delete(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
@@ -153,6 +170,32 @@ def _living() -> Select[Any]:
     )
 
 
+def _changeable(of: NewEndpoint | Endpoint) -> dict[str, Any]:
+    return {
+        "name": of.name,
+        "config": dict(of.config),
+        "ordering": of.ordering,
+        "on_dead": of.on_dead,
+        "reorder_window_seconds": of.reorder_window_seconds,
+        "late": of.late,
+        "timeout_seconds": of.timeout_seconds,
+        "max_in_flight": of.max_in_flight,
+        "rate_limit_per_second": of.rate_limit_per_second,
+        "schedule_seconds": list(of.schedule_seconds),
+        "max_age_seconds": of.max_age_seconds,
+        "answers": dict(of.answers),
+        "is_paused": of.is_paused,
+    }
+
+
+async def _stop_or_start(connection: AsyncConnection, endpoint_id: EndpointId) -> None:
+    """Keep the lane's own word on whether it may be leased: leasing looks at lanes alone."""
+    its = select(or_(endpoint.c.is_paused, endpoint.c.disabled_at.is_not(None))).where(endpoint.c.id == endpoint_id)
+    await connection.execute(
+        update(lane).where(lane.c.endpoint_id == endpoint_id).values(is_stopped=its.scalar_subquery())
+    )
+
+
 def _endpoint(row: Row[Any]) -> Endpoint:
     return Endpoint(
         id=EndpointId(row.id),
@@ -163,9 +206,18 @@ def _endpoint(row: Row[Any]) -> Endpoint:
         config=row.config,
         secret=row.secret,
         ordering=row.ordering,
+        on_dead=row.on_dead,
+        reorder_window_seconds=row.reorder_window_seconds,
+        late=row.late,
         timeout_seconds=row.timeout_seconds,
         max_in_flight=row.max_in_flight,
+        rate_limit_per_second=row.rate_limit_per_second,
         schedule_seconds=tuple(row.schedule_seconds),
+        max_age_seconds=row.max_age_seconds,
+        answers=row.answers,
+        is_paused=row.is_paused,
+        disabled_at=row.disabled_at,
+        disabled_reason=row.disabled_reason,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

@@ -11,8 +11,9 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.configuration import Ordering
 from app.domain.event import Event
-from app.domain.identity import delivery_key, object_hash
+from app.domain.identity import delivery_key, order_key
 from app.domain.ids import EndpointId, EventId, LaneId, SourceId, SubscriptionId, TenantId
 from app.store.columns import microseconds
 from app.store.schema import event as event_table
@@ -39,6 +40,7 @@ class Owing:
     lane_id: LaneId
     endpoint_id: EndpointId
     subscription_id: SubscriptionId
+    ordering: Ordering
 
 
 async def insert_events(connection: AsyncConnection, events: Iterable[NewEvent]) -> frozenset[EventId]:
@@ -125,7 +127,7 @@ def _delivery_row(owing: Owing) -> tuple[Any, ...]:
         owing.subscription_id,
         new.day,
         new.event.id,
-        object_hash(new.event.bucket, new.event.key),
+        order_key(owing.ordering, new.event.bucket, new.event.key),
     )
 
 
@@ -153,16 +155,16 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucket
 """
 # A delivery may be owed already when its event is filed under two days, which a day made late can bring about.
 _INSERT_DELIVERIES_POSTGRESQL: Final = """
-INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
-    tries, failures, due_at, created_at)
-SELECT new.*, 0, 0, (SELECT clock_timestamp()), (SELECT clock_timestamp())
+INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
+    tries, failures, blocks, due_at, owed_at, created_at)
+SELECT new.*, 0, 0, false, at.moment, at.moment, at.moment
 FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::date[], $7::bytea[], $8::bigint[])
-    AS new
+    AS new, (SELECT clock_timestamp() AS moment) AS at
 ON CONFLICT DO NOTHING
 """
 _INSERT_DELIVERIES_SQLITE: Final = """
-INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
-    tries, failures, due_at, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, bucketpost_now(), bucketpost_now())
+INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
+    tries, failures, blocks, due_at, owed_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, bucketpost_now(), bucketpost_now(), bucketpost_now())
 ON CONFLICT DO NOTHING
 """

@@ -5,13 +5,13 @@ still good. Whoever locks several lanes does it in the order of their ids.
 """
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.delivery import LaneSurvey, Lease
+from app.domain.delivery import Health, LaneSurvey, Lease
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store import replicas
 from app.store.columns import FAR, now, one_of
@@ -41,7 +41,7 @@ def _survey_statements(replica: ReplicaId, lease_seconds: float) -> tuple[Select
     is_mine = and_(lane.c.owner == replica, is_leased, is_awake)
     count = select(
         func.count().filter(_is_waiting()).label("waiting"),
-        func.count().filter(or_(is_leased, is_awake)).label("active"),
+        func.count().filter(or_(is_leased, _is_waiting())).label("active"),
         func.count().filter(is_mine).label("mine"),
         replicas.count_live(lease_seconds).label("replicas"),
     ).select_from(lane)
@@ -59,10 +59,16 @@ async def lease(
         update(lane)
         .where(one_of(connection, lane.c.id, in_order))
         .values(owner=replica, fence=lane.c.fence + 1, lease_until=now(lease_seconds), last_served=now())
-        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence)
+        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence, lane.c.failures, lane.c.latency_seconds)
     )
     claimed = {
-        row.id: Lease(lane_id=LaneId(row.id), endpoint_id=EndpointId(row.endpoint_id), fence=row.fence) for row in taken
+        row.id: Lease(
+            lane_id=LaneId(row.id),
+            endpoint_id=EndpointId(row.endpoint_id),
+            fence=row.fence,
+            health=Health(failures=row.failures, latency_seconds=row.latency_seconds),
+        )
+        for row in taken
     }
     return [claimed[each] for each in in_order]
 
@@ -107,6 +113,46 @@ async def release(connection: AsyncConnection, replica: ReplicaId, leases: Colle
     await connection.execute(
         update(lane).where(one_of(connection, lane.c.id, held)).values(owner=None, lease_until=now())
     )
+
+
+async def lock(connection: AsyncConnection, lanes: Collection[LaneId]) -> None:
+    """Lock lanes for the rest of the transaction, whoever holds them."""
+    await connection.execute(
+        select(lane.c.id)
+        .where(one_of(connection, lane.c.id, sorted(lanes)))
+        .order_by(lane.c.id)
+        .with_for_update(key_share=True)
+    )
+
+
+async def lock_held(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
+    """Lock a lane for the rest of the transaction; False when the claim is lost."""
+    found = await connection.execute(select(lane.c.id).where(*_held(replica, claim)).with_for_update(key_share=True))
+    return found.first() is not None
+
+
+async def suspend(connection: AsyncConnection, replica: ReplicaId, claim: Lease, *, seconds: float) -> None:
+    """Give up a claim that is still held, and let nobody have the lane before a span is over: the breaker."""
+    await connection.execute(
+        update(lane)
+        .where(*_held(replica, claim))
+        .values(owner=None, lease_until=now(), breaker_until=now(seconds), wake_at=now())
+    )
+
+
+async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Health]) -> None:
+    """Write down how lanes fare; for lanes that this transaction has locked."""
+    for lane_id, each in sorted(health.items()):
+        fares_well = each.failures == 0
+        await connection.execute(
+            update(lane)
+            .where(lane.c.id == lane_id)
+            .values(
+                failures=each.failures,
+                failing_since=None if fares_well else func.coalesce(lane.c.failing_since, now()),
+                latency_seconds=each.latency_seconds,
+            )
+        )
 
 
 async def release_all(connection: AsyncConnection, replica: ReplicaId) -> None:
@@ -173,7 +219,13 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
 
 
 def _is_waiting() -> ColumnElement[bool]:
-    return and_(lane.c.lease_until <= now(), lane.c.wake_at <= now())
+    # The breaker has a column of its own: neither a hint nor the sweep may shorten it.
+    return and_(
+        lane.c.lease_until <= now(),
+        lane.c.wake_at <= now(),
+        lane.c.breaker_until <= now(),
+        lane.c.is_stopped.is_(False),
+    )
 
 
 def _held(replica: ReplicaId, claim: Lease) -> tuple[ColumnElement[bool], ...]:

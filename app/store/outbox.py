@@ -7,13 +7,16 @@ from typing import Final, TypeVar
 from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreError
 from app.domain.ids import LaneId, ReplicaId
-from app.store import lanes, owed, replicas, settle
+from app.store import endpoints, lanes, owed, replicas, settle
 from app.store.database import Database, is_partition_missing
+from app.store.in_order import park
 from app.store.partitions import make_days
 from app.store.sweep import Sweep
 
 # How often all replicas together sweep at most; each one asks every second.
 SWEEP_PAUSE_SECONDS: Final = 0.5
+# A look that finds only what waits for others puts that off and looks again, so often at most.
+_LOOKS_IN_ORDER: Final = 8
 T = TypeVar("T")
 
 
@@ -64,8 +67,12 @@ class SqlOutbox:
             held = await lanes.renew(connection, self._replica, leases, lease_seconds=self._lease_seconds)
         return frozenset(lane_id for lane_id, _ in held)
 
-    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+    async def fetch(
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+    ) -> Sequence[Owed]:
         """Read what is due; see the port."""
+        if in_order:
+            return await self._fetch_in_order(lease, limit=limit, leave_out=leave_out)
         async with self._database.read() as connection:
             return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
 
@@ -90,6 +97,11 @@ class SqlOutbox:
         async with self._database.write() as connection:
             await lanes.release(connection, self._replica, leases)
 
+    async def suspend(self, lease: Lease, *, seconds: float) -> None:
+        """Give a lane back for nobody to have for a while; see the port."""
+        async with self._database.write() as connection:
+            await lanes.suspend(connection, self._replica, lease, seconds=seconds)
+
     async def sweep(self) -> int:
         """Wake what sleeps over something due and cancel what nobody wants any more; see the port."""
         return await self._with_days(lambda: self._sweep.sweep(pause_seconds=self._sweep_pause_seconds))
@@ -100,10 +112,32 @@ class SqlOutbox:
             await lanes.release_all(connection, self._replica)
             await replicas.forget(connection, self._replica)
 
+    async def _fetch_in_order(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        for _ in range(_LOOKS_IN_ORDER):
+            async with self._database.read() as connection:
+                may_go, wait = await owed.fetch_in_order(connection, lease, limit=limit, leave_out=leave_out)
+            if wait:
+                async with self._database.write() as connection:
+                    await park(connection, self._replica, lease, wait)
+            if may_go or len(wait) < limit:
+                return may_go
+        return ()
+
     async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
-        return await self._database.write_again(
+        lost = await self._database.write_again(
             lambda connection: settle.settle(connection, self._replica, settlements, lease_seconds=self._lease_seconds)
         )
+        await self._disable(settlements, lost)
+        return lost
+
+    async def _disable(self, settlements: Sequence[Settlement], lost: frozenset[LaneId]) -> None:
+        # Apart from the settle: a change of the set-up locks first what a settle locks last.
+        for each in settlements:
+            if each.verdict.disables and each.lease.lane_id not in lost:
+                code = each.outcome.status_code if each.outcome else None
+                reason = f"The receiver answered {code}: it wants no more."
+                async with self._database.write() as connection:
+                    await endpoints.disable(connection, each.lease.endpoint_id, reason=reason)
 
     async def _with_days(self, work: Callable[[], Awaitable[T]]) -> T:
         try:

@@ -34,6 +34,7 @@ from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
 from app.store.columns import now, this_moment
 from app.store.events import stored_event
+from app.store.in_order import Parking
 from app.store.schema import delivery, endpoint, event, subscription
 
 
@@ -50,6 +51,27 @@ async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
     rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
     return [_owed(row) for row in rows]
+
+
+async def fetch_in_order(
+    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]
+) -> tuple[Sequence[Owed], Sequence[Parking]]:
+    """Read deliveries that are due: those that may go, by row, and those that wait for one that is not at hand.
+
+    At hand is what stands in `leave_out` or comes before in the answer.
+    """
+    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=True)
+    rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
+    at_hand = set(leave_out)
+    may_go: list[Owed] = []
+    wait: list[Parking] = []
+    for row in sorted(rows, key=lambda each: each.id):
+        if row.before_id is None or row.before_id in at_hand:
+            at_hand.add(row.id)
+            may_go.append(_owed(row))
+        else:
+            wait.append(Parking(row_id=row.id, behind=row.before_id))
+    return may_go, wait
 
 
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
@@ -82,7 +104,7 @@ def _next_statement(dialect: str) -> Select[Any]:
 
 
 @functools.cache
-def _fetch_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
+def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = False) -> Select[Any]:
     due = (
         select(delivery)
         .where(
@@ -109,10 +131,25 @@ def _fetch_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
         select(
             *(due.c[name] for name in _DELIVERY_COLUMNS),
             its_format.label("format"),
+            this_moment().label("read_at"),
+            *((_before(due),) if tells_before else ()),
             *(kept.c[name] for name in _EVENT_COLUMNS),
         )
         .select_from(joined)
         .order_by(due.c.due_at, due.c.id)
+    )
+
+
+def _before(due: FromClause) -> ColumnElement[int]:
+    """Find the row that comes right before, due or not: one look at the index of the order."""
+    earlier = delivery.alias("earlier")
+    return (
+        select(earlier.c.id)
+        .where(earlier.c.lane_id == due.c.lane_id, earlier.c.order_key == due.c.order_key, earlier.c.id < due.c.id)
+        .order_by(earlier.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label("before_id")
     )
 
 
@@ -132,6 +169,8 @@ _DELIVERY_COLUMNS: Final = (
     "event_day",
     "tries",
     "failures",
+    "order_key",
+    "owed_at",
     "created_at",
 )
 _EVENT_COLUMNS: Final = (
@@ -182,5 +221,7 @@ def _owed(row: Row[Any]) -> Owed:
         tries=row.tries,
         failures=row.failures,
         created_at=row.created_at,
+        order_key=row.order_key,
+        age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),
         stored=None if row.record is None else stored_event(row, row.event_id),
     )

@@ -115,6 +115,7 @@ class _Rules:
                 lane_id=endpoint.lane_id,
                 endpoint_id=endpoint.id,
                 subscription_id=subscription.id,
+                ordering=endpoint.ordering,
             )
             for subscription in self._matcher.match(new.event)
             if subscription.tenant_id == new.tenant_id

@@ -92,7 +92,9 @@ async def _owe_anew(connection: AsyncConnection, tenant_id: TenantId, key: Deliv
     kept = {name: getattr(row, name) for name in _KEPT}
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # It is there already when its event was filed under two days, and the other's delivery is still owed.
-    await connection.execute(insert(delivery).values(**kept, failures=0, due_at=now()).on_conflict_do_nothing())
+    await connection.execute(
+        insert(delivery).values(**kept, failures=0, blocks=False, due_at=now(), owed_at=now()).on_conflict_do_nothing()
+    )
     await history.reopen(connection, [history.debt_of(row)])
 
 
@@ -101,9 +103,15 @@ async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: Deliver
     found = await connection.execute(
         update(delivery)
         .where(delivery.c.delivery_key == key, delivery.c.tenant_id == tenant_id)
-        .values(due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()))
+        .values(
+            due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()),
+            # One that blocked is owed anew, with a fresh schedule.
+            owed_at=case((delivery.c.blocks, now()), else_=delivery.c.owed_at),
+            failures=case((delivery.c.blocks, 0), else_=delivery.c.failures),
+            blocks=False,
+        )
     )
     return found.rowcount > 0
 
 
-_KEPT: Final = (*(column.name for column in history.DEBT_COLUMNS), "lane_id", "object_hash")
+_KEPT: Final = (*(column.name for column in history.DEBT_COLUMNS), "lane_id", "order_key")

@@ -99,9 +99,18 @@ endpoint = Table(
     Column("config", JSON, nullable=False),
     Column("secret", LargeBinary),
     Column("ordering", Text, nullable=False),
+    Column("on_dead", Text, nullable=False),
+    Column("reorder_window_seconds", Float, nullable=False),
+    Column("late", Text, nullable=False),
     Column("timeout_seconds", Float, nullable=False),
     Column("max_in_flight", Integer, nullable=False),
+    Column("rate_limit_per_second", Float),
     Column("schedule_seconds", JSON, nullable=False),
+    Column("max_age_seconds", Float, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+    Column("disabled_at", Instant),
+    Column("disabled_reason", Text),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
@@ -135,6 +144,11 @@ lane = Table(
     Column("lease_until", Instant, nullable=False),
     Column("wake_at", Instant, nullable=False),
     Column("last_served", Instant, nullable=False),
+    Column("is_stopped", Boolean, nullable=False),  # its endpoint is paused or disabled: nobody leases it
+    Column("breaker_until", Instant, nullable=False),
+    Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
+    Column("failing_since", Instant),
+    Column("latency_seconds", Float, nullable=False),  # moving average
 )
 
 replica = Table(
@@ -201,7 +215,7 @@ event = Table(
     postgresql_partition_by="RANGE (event_day)",
 )
 
-# The outbox: a row lives only while it is owed.
+# The outbox: a row lives only while it is owed. Rows of a lane with the same order_key go one after the other, by id.
 delivery = Table(
     "delivery",
     metadata,
@@ -213,15 +227,33 @@ delivery = Table(
     Column("subscription_id", LargeBinary, nullable=False),
     Column("event_day", Date, nullable=False),
     Column("event_id", LargeBinary, nullable=False),
-    Column("object_hash", BigInteger, nullable=False),
+    Column("order_key", BigInteger),
     Column("tries", SmallInteger, nullable=False),
     Column("failures", SmallInteger, nullable=False),
+    Column("blocks", Boolean, nullable=False),  # dead, and those that come after it wait until somebody sees to it
     Column("due_at", Instant, nullable=False),
+    Column("owed_at", Instant, nullable=False),  # its age counts from here: as created, or owed anew
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("delivery_key", "lane_id"),
     Index(None, "lane_id", "due_at", "id"),
     Index(None, "subscription_id"),  # what a deleted subscription still owes, on whichever lanes
     Index(None, "tenant_id", "created_at", "delivery_key"),
+)
+
+Index(
+    "ix_delivery_in_order",
+    delivery.c.lane_id,
+    delivery.c.order_key,
+    delivery.c.id,
+    postgresql_where=delivery.c.order_key.is_not(None),
+    sqlite_where=delivery.c.order_key.is_not(None),
+)
+
+Index(
+    "ix_delivery_blocks",
+    delivery.c.id,
+    postgresql_where=delivery.c.blocks,
+    sqlite_where=delivery.c.blocks,
 )
 
 # Append-only history by day, without a key: a late success may repeat a number.
@@ -270,7 +302,7 @@ dead_letter = Table(
     Column("subscription_id", LargeBinary, nullable=False),
     Column("event_day", Date, nullable=False),
     Column("event_id", LargeBinary, nullable=False),
-    Column("object_hash", BigInteger, nullable=False),
+    Column("order_key", BigInteger),
     Column("tries", SmallInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -291,4 +323,31 @@ quarantine = Table(
     Column("last_seen_at", Instant, nullable=False),
     Index(None, "tenant_id", "first_seen_at", "id"),
     Index(None, "source_id"),
+)
+
+# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.
+replay = Table(
+    "replay",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("bucket", Text),
+    Column("key_prefix", LargeBinary, nullable=False),
+    Column("type", Text),
+    Column("since", Instant),
+    Column("until", Instant),
+    Column("endpoint_id", LargeBinary),
+    Column("subscription_id", LargeBinary),
+    Column("status", Text),
+    Column("new_keys", Boolean, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("looked_at", BigInteger, nullable=False),
+    Column("owed", BigInteger, nullable=False),
+    Column("after_at", Instant),
+    Column("after_id", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index(None, "tenant_id", "created_at", "id"),
 )

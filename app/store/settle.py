@@ -7,15 +7,16 @@ settled twice, or by a replica that lost its lane, finds nothing and writes noth
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Settlement
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId
 from app.store import history, lanes
-from app.store.columns import now, one_of
+from app.store.columns import FAR, now, one_of
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
+from app.store.in_order import unpark
 from app.store.schema import dead_letter, delivery
 
 
@@ -24,15 +25,32 @@ async def settle(
 ) -> frozenset[LaneId]:
     """Write settlements down and prolong their leases; gives the lanes whose lease is lost."""
     claims = {(each.lease.lane_id, each.lease.fence): each.lease for each in settlements}
+    keys = _ended_in_order(settlements)
+    if keys:
+        # Also those whose lease is lost: putting off and waking must not meet.
+        await lanes.lock(connection, {each.lease.lane_id for each in settlements})
     held = await lanes.renew(connection, replica, list(claims.values()), lease_seconds=lease_seconds)
     fenced = [each for each in settlements if (each.lease.lane_id, each.lease.fence) in held]
+    health = {each.lease.lane_id: each.health for each in fenced if each.health is not None}
+    if health:
+        await lanes.note_health(connection, health)
     attempts = [
         *await _succeed(connection, [each for each in settlements if each.verdict.status == "delivered"]),
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
     await history.append(connection, attempts)
+    await unpark(connection, keys)
     return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}
+
+
+def _ended_in_order(settlements: Sequence[Settlement]) -> frozenset[tuple[LaneId, int]]:
+    """Give the order keys that something may have got out of the way of."""
+    return frozenset(
+        (each.owed.lane_id, each.owed.order_key)
+        for each in settlements
+        if each.owed.order_key is not None and each.verdict.status != "pending" and not each.blocks
+    )
 
 
 async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:
@@ -42,9 +60,12 @@ async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement
     # By key, not by row: a delivery that was owed anew meanwhile has another row.
     by_key = {each.owed.key: each for each in settlements}
     taken = await connection.execute(
-        delete(delivery).where(one_of(connection, delivery.c.delivery_key, list(by_key))).returning(*DEBT_COLUMNS)
+        delete(delivery)
+        .where(one_of(connection, delivery.c.delivery_key, list(by_key)))
+        .returning(delivery.c.blocks, *DEBT_COLUMNS)
     )
-    debts = [debt_of(row) for row in taken]
+    # One that blocks stands among the dead letters too, and ended there.
+    debts = [debt_of(row) for row in taken if not row.blocks]
     missing = by_key.keys() - {debt.key for debt in debts}
     if missing:
         raised = await _raise_from_the_dead(connection, missing)
@@ -90,12 +111,27 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
     if not settlements:
         return []
     by_row = {each.owed.row_id: each for each in settlements}
+    blocking = [row_id for row_id, each in by_row.items() if each.blocks]
+    of_dead = (delivery.c.id, delivery.c.lane_id, delivery.c.order_key, *DEBT_COLUMNS)
     taken = await connection.execute(
         delete(delivery)
-        .where(one_of(connection, delivery.c.id, list(by_row)))
-        .returning(delivery.c.id, delivery.c.lane_id, delivery.c.object_hash, *DEBT_COLUMNS)
+        .where(one_of(connection, delivery.c.id, [each for each in by_row if each not in blocking]))
+        .returning(*of_dead)
     )
     rows = list(taken)
+    if blocking:
+        found = await connection.execute(
+            select(*of_dead)
+            .where(one_of(connection, delivery.c.id, blocking), delivery.c.blocks.is_(False))
+            .with_for_update()
+        )
+        stay = list(found)
+        await connection.execute(
+            update(delivery)
+            .where(one_of(connection, delivery.c.id, [row.id for row in stay]))
+            .values(blocks=True, due_at=FAR, tries=delivery.c.tries + 1)
+        )
+        rows += stay
     dead = [_dead_row(row, by_row[row.id]) for row in rows if by_row[row.id].verdict.status == "dead"]
     if dead:
         await _bury(connection, dead)
@@ -116,7 +152,7 @@ def _dead_row(row: Row[*tuple[Any, ...]], settlement: Settlement) -> dict[str, A
     return {
         **{column.name: getattr(row, column.name) for column in DEBT_COLUMNS},
         "lane_id": row.lane_id,
-        "object_hash": row.object_hash,
+        "order_key": row.order_key,
         "tries": row.tries + int(settlement.outcome is not None),
         "reason": settlement.verdict.reason or "exhausted",
     }

@@ -12,7 +12,8 @@ from app.store import chores, history, lanes, replicas
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
-from app.store.schema import delivery, endpoint, lane, subscription
+from app.store.in_order import unpark
+from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
 
 CANCELLED_AT_ONCE: Final = 1_000
 # A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
@@ -40,6 +41,7 @@ class Sweep:
             return 0
         woken = await self._wake()
         await self._cancel()
+        await self._unblock()
         async with self._database.write() as connection:
             await replicas.forget_dead(connection, silent_seconds=_FORGOTTEN_AFTER_SECONDS)
             await chores.finish(connection, _CHORE, self._replica)
@@ -74,6 +76,19 @@ class Sweep:
             async with self._database.write() as connection:
                 await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
                 await connection.execute(delete(lane).where(_EMPTIED_LANE))
+
+    async def _unblock(self) -> None:
+        """Let go on what waits for dead letters that are kept no more, or that need not be waited for any more."""
+        async with self._database.read() as connection:
+            rows = list(await connection.execute(_NEEDLESS.limit(CANCELLED_AT_ONCE)))
+        if not rows:
+            return
+        keys = {(LaneId(row.lane_id), int(row.order_key)) for row in rows if row.order_key is not None}
+        async with self._database.write() as connection:
+            await lanes.lock(connection, {lane_id for lane_id, _ in keys})
+            ids = [row.id for row in rows]
+            await connection.execute(delete(delivery).where(one_of(connection, delivery.c.id, ids), delivery.c.blocks))
+            await unpark(connection, keys)
 
 
 def sleeping_statement() -> Select[int]:
@@ -122,6 +137,11 @@ async def _is_any_emptied(connection: AsyncConnection) -> bool:
 
 
 async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool]) -> int:
+    # First the lanes: a settle locks them first, too, and what waited for a row is woken under that lock.
+    held = await connection.execute(
+        select(delivery.c.lane_id).where(owed_through, delivery.c.order_key.is_not(None)).limit(CANCELLED_AT_ONCE)
+    )
+    await lanes.lock(connection, {LaneId(each) for each in held.scalars()})
     # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
     found = await connection.execute(
         select(delivery.c.id).where(owed_through).limit(CANCELLED_AT_ONCE).with_for_update(skip_locked=True)
@@ -129,13 +149,30 @@ async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElem
     ids = list(found.scalars())
     if not ids:
         return 0
-    taken = await connection.execute(
-        delete(delivery).where(one_of(connection, delivery.c.id, ids)).returning(*DEBT_COLUMNS)
+    taken = list(
+        await connection.execute(
+            delete(delivery)
+            .where(one_of(connection, delivery.c.id, ids))
+            .returning(delivery.c.lane_id, delivery.c.order_key, delivery.c.blocks, *DEBT_COLUMNS)
+        )
     )
-    await history.append(connection, [Attempt(debt=debt_of(row), outcome=None, ended="cancelled") for row in taken])
+    ended = [debt_of(row) for row in taken if not row.blocks]
+    await history.append(connection, [Attempt(debt=debt, outcome=None, ended="cancelled") for debt in ended])
+    await unpark(connection, {(LaneId(row.lane_id), int(row.order_key)) for row in taken if row.order_key is not None})
     return len(ids)
 
 
+_NEEDLESS: Final = (
+    select(delivery.c.id, delivery.c.lane_id, delivery.c.order_key)
+    .join(endpoint, endpoint.c.id == delivery.c.endpoint_id)
+    .where(
+        delivery.c.blocks,
+        or_(
+            endpoint.c.on_dead == "skip",
+            ~exists().where(dead_letter.c.delivery_key == delivery.c.delivery_key).correlate(delivery),
+        ),
+    )
+)
 _SUBSCRIPTION_OWES: Final = exists().where(delivery.c.subscription_id == subscription.c.id).correlate(subscription)
 _LANE_OWES: Final = exists().where(delivery.c.lane_id == lane.c.id).correlate(lane)
 _EMPTIED_SUBSCRIPTION: Final = (

@@ -77,7 +77,7 @@ def upgrade() -> None:
         sa.Column("subscription_id", sa.LargeBinary(), nullable=False),
         sa.Column("event_day", sa.Date(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=False),
-        sa.Column("object_hash", sa.BigInteger(), nullable=False),
+        sa.Column("order_key", sa.BigInteger(), nullable=True),
         sa.Column("tries", sa.SmallInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
@@ -101,16 +101,28 @@ def upgrade() -> None:
         sa.Column("subscription_id", sa.LargeBinary(), nullable=False),
         sa.Column("event_day", sa.Date(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=False),
-        sa.Column("object_hash", sa.BigInteger(), nullable=False),
+        sa.Column("order_key", sa.BigInteger(), nullable=True),
         sa.Column("tries", sa.SmallInteger(), nullable=False),
         sa.Column("failures", sa.SmallInteger(), nullable=False),
+        sa.Column("blocks", sa.Boolean(), nullable=False),
         sa.Column("due_at", Instant(), nullable=False),
+        sa.Column("owed_at", Instant(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_delivery"),
         sa.UniqueConstraint("delivery_key", "lane_id", name="uq_delivery_delivery_key_lane_id"),
     )
     op.create_index("ix_delivery_lane_id_due_at_id", "delivery", ["lane_id", "due_at", "id"])
     op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
+    op.create_index(
+        "ix_delivery_in_order",
+        "delivery",
+        ["lane_id", "order_key", "id"],
+        postgresql_where=sa.text("order_key IS NOT NULL"),
+        sqlite_where=sa.text("order_key IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_delivery_blocks", "delivery", ["id"], postgresql_where=sa.text("blocks"), sqlite_where=sa.text("blocks")
+    )
     op.create_index(
         "ix_delivery_tenant_id_created_at_delivery_key", "delivery", ["tenant_id", "created_at", "delivery_key"]
     )
@@ -123,9 +135,18 @@ def upgrade() -> None:
         sa.Column("config", sa.JSON(), nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=True),
         sa.Column("ordering", sa.Text(), nullable=False),
+        sa.Column("on_dead", sa.Text(), nullable=False),
+        sa.Column("reorder_window_seconds", sa.Float(), nullable=False),
+        sa.Column("late", sa.Text(), nullable=False),
         sa.Column("timeout_seconds", sa.Float(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
+        sa.Column("rate_limit_per_second", sa.Float(), nullable=True),
         sa.Column("schedule_seconds", sa.JSON(), nullable=False),
+        sa.Column("max_age_seconds", sa.Float(), nullable=False),
+        sa.Column("answers", sa.JSON(), nullable=False),
+        sa.Column("is_paused", sa.Boolean(), nullable=False),
+        sa.Column("disabled_at", Instant(), nullable=True),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
@@ -172,6 +193,11 @@ def upgrade() -> None:
         sa.Column("lease_until", Instant(), nullable=False),
         sa.Column("wake_at", Instant(), nullable=False),
         sa.Column("last_served", Instant(), nullable=False),
+        sa.Column("is_stopped", sa.Boolean(), nullable=False),
+        sa.Column("breaker_until", Instant(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
     )
     op.create_table(
@@ -201,6 +227,31 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_tenant_id_first_seen_at_id", "quarantine", ["tenant_id", "first_seen_at", "id"])
     op.create_index("ix_quarantine_source_id", "quarantine", ["source_id"])
+    op.create_table(
+        "replay",
+        sa.Column("id", sa.LargeBinary(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("bucket", sa.Text(), nullable=True),
+        sa.Column("key_prefix", sa.LargeBinary(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=True),
+        sa.Column("since", Instant(), nullable=True),
+        sa.Column("until", Instant(), nullable=True),
+        sa.Column("endpoint_id", sa.LargeBinary(), nullable=True),
+        sa.Column("subscription_id", sa.LargeBinary(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=True),
+        sa.Column("new_keys", sa.Boolean(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("looked_at", sa.BigInteger(), nullable=False),
+        sa.Column("owed", sa.BigInteger(), nullable=False),
+        sa.Column("after_at", Instant(), nullable=True),
+        sa.Column("after_id", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("ended_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_replay"),
+    )
+    op.create_index("ix_replay_tenant_id_created_at_id", "replay", ["tenant_id", "created_at", "id"])
     op.create_table(
         "replica",
         sa.Column("id", sa.LargeBinary(), nullable=False),
@@ -259,7 +310,7 @@ def _seed() -> None:
     chore = sa.table("chore", sa.column("name"), sa.column("lease_until"), sa.column("due_at"))
     op.execute(tenant.insert().values(id=1, name="default", created_at=now()))
     op.execute(epoch.insert().values(id=1, epoch=1))
-    for name in ("sweep", "upkeep"):
+    for name in ("replay", "sweep", "upkeep"):
         op.execute(chore.insert().values(name=name, lease_until=now(), due_at=now()))
 
 

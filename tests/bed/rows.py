@@ -46,7 +46,7 @@ class Owed:
     created_at: datetime = NOON
     tenant_id: int = DEFAULT_TENANT
     event_day: date = TODAY
-    object_hash: int = 1
+    order_key: int | None = None
     key: DeliveryKey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,10 +95,12 @@ async def add_owed(connection: AsyncConnection, owed: Owed) -> DeliveryKey:
         insert(delivery).values(
             **_who(owed),
             lane_id=owed.lane_id,
-            object_hash=owed.object_hash,
+            order_key=owed.order_key,
             tries=owed.tries,
             failures=owed.failures,
+            blocks=False,
             due_at=owed.due_at,
+            owed_at=owed.created_at,
         )
     )
     return owed.key
@@ -122,7 +124,7 @@ async def end(
             insert(dead_letter).values(
                 **_who(owed),
                 lane_id=owed.lane_id,
-                object_hash=owed.object_hash,
+                order_key=owed.order_key,
                 tries=number,
                 reason=reason,
                 ended_at=ended_at,
@@ -188,6 +190,12 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             config={"url": "https://hook.example/", "headers": {}},
             secret=b"s" * 24,
             ordering="none",
+            on_dead="skip",
+            reorder_window_seconds=0,
+            late="deliver",
+            max_age_seconds=432_000,
+            answers={},
+            is_paused=False,
             timeout_seconds=15,
             max_in_flight=8,
             schedule_seconds=[5.0],
@@ -196,7 +204,13 @@ async def _add_configuration(connection: AsyncConnection) -> None:
     )
     for each in (SUBSCRIPTION, OTHER_SUBSCRIPTION):
         await connection.execute(
-            insert(subscription).values(id=each, endpoint_id=ENDPOINT, filter={}, format="standard", **made)
+            insert(subscription).values(
+                id=each,
+                endpoint_id=ENDPOINT,
+                filter={"buckets": [], "events": [], "key_prefix": "", "key_suffix": ""},
+                format="standard",
+                **made,
+            )
         )
     await connection.execute(
         insert(lane).values(
@@ -207,5 +221,9 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             lease_until=EPOCH,
             wake_at=FAR,
             last_served=EPOCH,
+            is_stopped=False,
+            breaker_until=EPOCH,
+            failures=0,
+            latency_seconds=0,
         )
     )

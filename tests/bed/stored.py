@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Executable, func, insert, select, update
 
-from app.domain.configuration import Filter
+from app.domain.configuration import Filter, OnDead, Ordering
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EndpointId, EventId, LaneId, ReplicaId, SourceId, SubscriptionId
@@ -42,7 +42,7 @@ class Stored:
         replica = ReplicaId(secrets.token_bytes(16))
         return SqlOutbox(self.database, replica, lease_seconds=lease_seconds, sweep_pause_seconds=0.0)
 
-    async def add_endpoint(self) -> EndpointId:
+    async def add_endpoint(self, *, ordering: Ordering = "none", on_dead: OnDead = "skip") -> EndpointId:
         """Set up an endpoint with its lane."""
         endpoint_id = EndpointId(secrets.token_bytes(16))
         async with self.database.write() as connection:
@@ -53,7 +53,13 @@ class Stored:
                     name="orders",
                     kind="webhook",
                     config={"url": "https://example.com/"},
-                    ordering="none",
+                    ordering=ordering,
+                    on_dead=on_dead,
+                    reorder_window_seconds=0,
+                    late="deliver",
+                    max_age_seconds=432_000,
+                    answers={},
+                    is_paused=False,
                     timeout_seconds=15.0,
                     max_in_flight=8,
                     schedule_seconds=[5.0],
@@ -69,6 +75,10 @@ class Stored:
                     lease_until=EPOCH,
                     wake_at=FAR,
                     last_served=EPOCH,
+                    is_stopped=False,
+                    breaker_until=EPOCH,
+                    failures=0,
+                    latency_seconds=0,
                 )
             )
         await self.bump_epoch()
@@ -100,9 +110,11 @@ class Stored:
         await self.bump_epoch()
         return subscription_id
 
-    async def add_subscribed(self) -> tuple[LaneId, SubscriptionId]:
+    async def add_subscribed(
+        self, *, ordering: Ordering = "none", on_dead: OnDead = "skip"
+    ) -> tuple[LaneId, SubscriptionId]:
         """Set up an endpoint that takes everything; gives its lane and its subscription."""
-        endpoint_id = await self.add_endpoint()
+        endpoint_id = await self.add_endpoint(ordering=ordering, on_dead=on_dead)
         subscription_id = await self.add_subscription(endpoint_id)
         return await self.lane_of(endpoint_id), subscription_id
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS, Endpoint, Filter, Subscription
+from app.domain.configuration import DEFAULT_MAX_AGE_SECONDS, DEFAULT_SCHEDULE_SECONDS, Endpoint, Filter, Subscription
 from app.domain.ids import DEFAULT_TENANT, EndpointId, SourceId, SubscriptionId, TenantId
 from app.store import endpoints, keys, schema, sources, subscriptions
 from app.store.configuration import SqlConfigurationStore
@@ -29,7 +29,14 @@ NEW_ENDPOINT = NewEndpoint(
     ordering="none",
     timeout_seconds=15.0,
     max_in_flight=8,
+    on_dead="skip",
+    reorder_window_seconds=0.0,
+    late="deliver",
+    rate_limit_per_second=None,
     schedule_seconds=DEFAULT_SCHEDULE_SECONDS,
+    max_age_seconds=DEFAULT_MAX_AGE_SECONDS,
+    answers={},
+    is_paused=False,
 )
 NEW_SOURCE = NewSource(name="uploads", kind="sqs", config={"queue_url": "https://sqs.example.com/1/q"})
 
@@ -134,7 +141,20 @@ async def test_a_change_reads_back_and_is_dated(database: Database, store: SqlCo
     """What may change is changed, what may not stays, and updated_at moves on."""
     before = await _add_endpoint(database)
     wanted = replace(
-        before, name="b", config={"url": "https://b.example"}, timeout_seconds=2.5, max_in_flight=1, schedule_seconds=()
+        before,
+        name="b",
+        config={"url": "https://b.example"},
+        timeout_seconds=2.5,
+        max_in_flight=1,
+        schedule_seconds=(),
+        ordering="key",
+        on_dead="block",
+        reorder_window_seconds=2.0,
+        late="mark",
+        rate_limit_per_second=9.5,
+        max_age_seconds=60.0,
+        answers={"404": "die"},
+        is_paused=True,
     )
 
     async with database.write() as connection:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, text, update
 
 from app.domain.configuration import Filter
 from app.domain.errors import StoreRefused
-from app.domain.identity import delivery_key, object_hash
+from app.domain.identity import delivery_key
 from app.domain.ids import DEFAULT_TENANT, TenantId
 from app.domain.message import Recorded, Refusal
 from app.store.columns import FAR, now
@@ -29,7 +29,7 @@ async def test_new_events_are_written_once_with_what_they_owe(stored: Stored) ->
     rows = await stored.rows("delivery", "id")
     assert [row.event_id for row in rows] == [each.id for each in events]
     assert {row.delivery_key for row in rows} == {delivery_key(each.id, subscription_id) for each in events}
-    assert {row.object_hash for row in rows} == {object_hash("photos", b"cat.jpg")}
+    assert {row.order_key for row in rows} == {None}
     assert {(row.tries, row.failures, row.lane_id) for row in rows} == {(0, 0, lane_id)}
 
 

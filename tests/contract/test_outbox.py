@@ -285,7 +285,7 @@ class TestSettle:
         names = ("delivery_key", "tenant_id", "lane_id", "endpoint_id", "subscription_id", "event_day", "event_id")
         assert await stored.count("delivery") == 0
         assert [getattr(letter, each) for each in names] == [getattr(before, each) for each in names]
-        assert (letter.object_hash, letter.created_at) == (before.object_hash, before.created_at)
+        assert (letter.order_key, letter.created_at) == (before.order_key, before.created_at)
         assert (letter.tries, letter.reason) == (1, "gone")
         assert await endings(stored) == [(1, "dead", "gone")]
 

@@ -42,10 +42,10 @@ async def fill(stored: Stored) -> Lease:
 
 
 MORE_DELIVERIES = """
-INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, object_hash,
-    tries, failures, due_at, created_at)
+INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
+    tries, failures, blocks, due_at, owed_at, created_at)
 SELECT tenant_id, CASE WHEN n % 2 = 0 THEN lane_id ELSE :other END, uuid_send(gen_random_uuid()), endpoint_id,
-    subscription_id, event_day, event_id, object_hash, 0, 0, due_at, created_at
+    subscription_id, event_day, event_id, order_key, 0, 0, false, due_at, owed_at, created_at
 FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
 MORE_EVENTS = """

@@ -313,7 +313,7 @@ async def test_retrying_a_dead_one_owes_it_again_with_a_fresh_schedule(database:
     assert answer == Retry(answer="owed", lane_id=LANE)
     [row] = await _outbox(database)
     assert (row.is_due, row.tries, row.failures, row.created_at) == (True, 2, 0, owed.created_at)
-    assert (row.lane_id, row.object_hash, row.event_day) == (LANE, owed.object_hash, owed.event_day)
+    assert (row.lane_id, row.order_key, row.event_day) == (LANE, owed.order_key, owed.event_day)
     assert await _count(database, dead_letter) == 0
     async with database.read() as connection:
         assert await rows.wakes_at(connection) < FAR

@@ -56,6 +56,7 @@ def make_owed(number: int = 1, *, form: Format = "standard", **changes: Any) -> 
         tries=0,
         failures=0,
         created_at=NOW,
+        age_seconds=0.0,
         stored=stored,
     )
 

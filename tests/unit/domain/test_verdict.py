@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS
+from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS, Consequence
 from app.domain.outcome import Outcome, OutcomeKind
-from app.domain.verdict import DELIVERED, TOPIC_MISSING_SCHEDULE_SECONDS, DeadReason, Verdict, judge
+from app.domain.verdict import (
+    DELIVERED,
+    TOPIC_MISSING_SCHEDULE_SECONDS,
+    DeadReason,
+    Policy,
+    Verdict,
+    consequence_of,
+    judge,
+)
 
 SCHEDULE = DEFAULT_SCHEDULE_SECONDS
 # The middle of the jitter: times 1.
@@ -27,13 +35,15 @@ def failed(kind: OutcomeKind) -> Outcome:
 
 def first(outcome: Outcome) -> Verdict:
     """Judge a first try."""
-    return judge(outcome, failures=1, schedule_seconds=SCHEDULE, random=MIDDLE)
+    return judge(outcome, failures=1, age_seconds=0.0, policy=Policy(), random=MIDDLE)
 
 
 def tries_until_dead(outcome: Outcome, schedule_seconds: tuple[float, ...] = SCHEDULE) -> tuple[int, DeadReason | None]:
     """Fail until there is no next time."""
     for failures in range(1, 100):
-        verdict = judge(outcome, failures=failures, schedule_seconds=schedule_seconds, random=MIDDLE)
+        verdict = judge(
+            outcome, failures=failures, age_seconds=0.0, policy=Policy(schedule_seconds=schedule_seconds), random=MIDDLE
+        )
         if verdict.status != "pending":
             return failures, verdict.reason
     raise AssertionError("it never ends")
@@ -62,7 +72,7 @@ def test_other_client_errors_get_five_tries(code: int) -> None:
 
 def test_gone_is_gone() -> None:
     """410 ends at once, whatever it asks for."""
-    assert first(answered(410, retry_after_seconds=5.0)) == Verdict(status="dead", reason="gone")
+    assert first(answered(410, retry_after_seconds=5.0)) == Verdict(status="dead", reason="gone", disables=True)
 
 
 @pytest.mark.parametrize("kind", ["address_refused", "too_large", "unsendable"])
@@ -104,7 +114,7 @@ def test_a_wait_is_the_planned_one_times_0_8_to_1_2(failures: int, random: float
     """Each failure has its own wait."""
     planned = SCHEDULE[failures - 1]
 
-    verdict = judge(answered(503), failures=failures, schedule_seconds=SCHEDULE, random=random)
+    verdict = judge(answered(503), failures=failures, age_seconds=0.0, policy=Policy(), random=random)
 
     assert verdict.status == "pending"
     assert planned * 0.8 <= verdict.delay_seconds <= planned * 1.2 + 1e-6
@@ -115,7 +125,7 @@ def test_a_wait_is_the_planned_one_times_0_8_to_1_2(failures: int, random: float
 )
 def test_a_receiver_may_ask_for_up_to_a_day(asked: float, delay: float) -> None:
     """It is waited for just as long as asked, in place of the planned wait."""
-    verdict = judge(answered(429, retry_after_seconds=asked), failures=1, schedule_seconds=SCHEDULE, random=0.7)
+    verdict = judge(answered(429, retry_after_seconds=asked), failures=1, age_seconds=0.0, policy=Policy(), random=0.7)
 
     assert verdict == Verdict(status="pending", delay_seconds=delay)
 
@@ -125,3 +135,44 @@ def test_asking_for_later_gives_no_further_try() -> None:
     asking = answered(503, retry_after_seconds=1.0)
 
     assert tries_until_dead(asking) == (len(SCHEDULE) + 1, "exhausted")
+
+
+@pytest.mark.parametrize(
+    ("code", "answers", "consequence"),
+    [
+        (200, {}, "deliver"),
+        (204, {}, "deliver"),
+        (404, {}, "retry_briefly"),
+        (404, {"4xx": "retry"}, "retry"),
+        (404, {"404": "die", "4xx": "retry"}, "die"),
+        (429, {"4xx": "die"}, "die"),
+        (410, {}, "disable"),
+        (410, {"410": "retry"}, "retry"),
+        (302, {"3xx": "deliver"}, "deliver"),
+        (500, {"4xx": "die"}, "retry"),
+        (100, {}, "retry"),
+    ],
+)
+def test_an_endpoint_may_say_what_follows(code: int, answers: dict[str, Consequence], consequence: Consequence) -> None:
+    """What it says goes before the table, a code before its class."""
+    assert consequence_of(code, answers) == consequence
+
+
+def test_an_answer_can_be_made_deadly() -> None:
+    """It is dead at the first try, without a word on the endpoint."""
+    policy = Policy(answers={"404": "die"})
+
+    verdict = judge(answered(404), failures=1, age_seconds=0.0, policy=policy, random=MIDDLE)
+
+    assert verdict == Verdict(status="dead", reason="refused")
+
+
+def test_a_delivery_too_old_is_not_tried_again() -> None:
+    """The next try would come after its age's end."""
+    policy = Policy(schedule_seconds=(5.0, 60.0), max_age_seconds=100.0)
+
+    young = judge(answered(503), failures=2, age_seconds=39.0, policy=policy, random=MIDDLE)
+    old = judge(answered(503), failures=2, age_seconds=41.0, policy=policy, random=MIDDLE)
+
+    assert young == Verdict(status="pending", delay_seconds=60.0)
+    assert old == Verdict(status="dead", reason="expired")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import Health, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.domain.ports import Wake
@@ -31,6 +31,12 @@ class Lane:
     lease_until: float = 0.0
     wake_at: float = FAR
     last_served: float = 0.0
+    breaker_until: float = 0.0
+    health: Health = field(default_factory=Health)
+
+    def is_waiting(self, at: float) -> bool:
+        """Tell whether it may be leased."""
+        return self.lease_until <= at and self.wake_at <= at and self.breaker_until <= at
 
 
 @dataclass(slots=True)
@@ -115,6 +121,27 @@ class FakeOutbox:
         mine = [debt for debt in self.debts.values() if debt.owed.lane_id == lane_id]
         return sorted(mine, key=lambda debt: (debt.due_at, debt.owed.row_id))
 
+    def before(self, owed: Owed) -> Debt | None:
+        """Give what comes right before a delivery that has an order key, and is still owed."""
+        if owed.order_key is None:
+            return None
+        earlier = [
+            debt
+            for debt in self.debts.values()
+            if (debt.owed.lane_id, debt.owed.order_key) == (owed.lane_id, owed.order_key)
+            and debt.owed.row_id < owed.row_id
+        ]
+        return max(earlier, key=lambda debt: debt.owed.row_id, default=None)
+
+    def wake_behind(self, owed: Owed) -> None:
+        """Make due what waited for a delivery that is out of the way."""
+        for debt in self.debts.values():
+            if debt.owed.order_key is not None and (debt.owed.lane_id, debt.owed.order_key) == (
+                owed.lane_id,
+                owed.order_key,
+            ):
+                debt.due_at = min(debt.due_at, now()) if debt.owed.failures == 0 else debt.due_at
+
 
 class ReplicaOutbox:
     """The port Outbox for one replica. While `moving` is not set, its calls reach the database late."""
@@ -133,13 +160,13 @@ class ReplicaOutbox:
         shared.seen_at[self._replica] = at
         lanes = shared.lanes.values()
         return LaneSurvey(
-            waiting=sum(each.lease_until <= at and each.wake_at <= at for each in lanes),
+            waiting=sum(each.is_waiting(at) for each in lanes),
             awake=frozenset(
                 each.id
                 for each in lanes
                 if each.owner == self._replica and each.lease_until > at and each.wake_at <= at
             ),
-            active=sum(each.lease_until > at or each.wake_at <= at for each in lanes),
+            active=sum(each.lease_until > at or each.is_waiting(at) for each in lanes),
             replicas=sum(seen > at - shared.lease_seconds for seen in shared.seen_at.values()),
         )
 
@@ -147,19 +174,23 @@ class ReplicaOutbox:
         """See the port."""
         await self._travel("lease")
         at = now()
-        waiting = [each for each in self._shared.lanes.values() if each.lease_until <= at and each.wake_at <= at]
+        waiting = [each for each in self._shared.lanes.values() if each.is_waiting(at)]
         taken = sorted(waiting, key=lambda each: (each.last_served, each.id))[:limit]
         for lane in taken:
             lane.owner, lane.fence, lane.last_served = self._replica, lane.fence + 1, at
             lane.lease_until = at + self._shared.lease_seconds
-        return [Lease(lane_id=each.id, endpoint_id=each.endpoint_id, fence=each.fence) for each in taken]
+        return [
+            Lease(lane_id=each.id, endpoint_id=each.endpoint_id, fence=each.fence, health=each.health) for each in taken
+        ]
 
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
         """See the port."""
         await self._travel("renew")
         return self._renew(leases, self._shared.lease_seconds)
 
-    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+    async def fetch(
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+    ) -> Sequence[Owed]:
         """See the port; the lease is not looked at, as in the database."""
         await self._travel("fetch")
         at, left_out = now(), set(leave_out)
@@ -167,8 +198,20 @@ class ReplicaOutbox:
             debt.owed
             for debt in self._shared.may_be_sent(lease.lane_id)
             if debt.due_at <= at and debt.owed.row_id not in left_out
-        ]
-        return due[:limit]
+        ][:limit]
+        return self._in_order(due, left_out) if in_order else due
+
+    def _in_order(self, due: Sequence[Owed], at_hand: set[int]) -> list[Owed]:
+        may_go = []
+        for owed in sorted(due, key=lambda each: each.row_id):
+            before = self._shared.before(owed)
+            if before is None or before.owed.row_id in at_hand:
+                at_hand.add(owed.row_id)
+                may_go.append(owed)
+            else:
+                debt = self._shared.debts[owed.row_id]
+                debt.due_at = max(debt.due_at, before.due_at)
+        return may_go
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """See the port."""
@@ -179,6 +222,8 @@ class ReplicaOutbox:
         held = self._renew(claims, self._shared.lease_seconds)
         for each in settlements:
             is_held = self._holds(each.lease)
+            if is_held and each.health is not None:
+                self._shared.lanes[each.lease.lane_id].health = each.health
             if each.verdict.status == "delivered":
                 self._end(each)
             elif not is_held:
@@ -203,6 +248,14 @@ class ReplicaOutbox:
         if self._holds(lease):
             lane.wake_at = min(lane.wake_at, following.due_at)
         return following.due_at > now()
+
+    async def suspend(self, lease: Lease, *, seconds: float) -> None:
+        """See the port."""
+        await self._travel("suspend")
+        if self._holds(lease):
+            lane = self._shared.lanes[lease.lane_id]
+            lane.owner, lane.lease_until, lane.wake_at = None, now(), now()
+            lane.breaker_until = now() + seconds
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """See the port."""
@@ -266,6 +319,11 @@ class ReplicaOutbox:
         debt.due_at = now() + settlement.verdict.delay_seconds
 
     def _end(self, settlement: Settlement) -> None:
+        if settlement.blocks:
+            self._shared.settled.append(settlement)
+            self._shared.debts[settlement.owed.row_id].due_at = FAR
+            self._shared.ended[settlement.owed.key] = Ended(owed=settlement.owed, status="dead", reason="exhausted")
+            return
         known = self._shared.ended.get(settlement.owed.key)
         is_raised = known is not None and known.status == "dead" and settlement.verdict.status == "delivered"
         if self._shared.debts.pop(settlement.owed.row_id, None) is None and not is_raised:
@@ -275,3 +333,4 @@ class ReplicaOutbox:
         self._shared.ended[settlement.owed.key] = Ended(
             owed=settlement.owed, status=verdict.status, reason=verdict.reason
         )
+        self._shared.wake_behind(settlement.owed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Final, Self
 
-from app.domain.configuration import Configuration, Endpoint
+from app.domain.configuration import Configuration, Endpoint, OnDead, Ordering
 from app.domain.delivery import Owed
 from app.domain.event import Event, StoredEvent
 from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, SubscriptionId
@@ -27,8 +27,14 @@ def endpoint_id(lane_id: int) -> EndpointId:
     return EndpointId(lane_id.to_bytes(16, "big"))
 
 
-def make_endpoint(
-    lane_id: int = 1, *, max_in_flight: int = 8, schedule_seconds: tuple[float, ...] = (1.0,) * 9, kind: str = "fake"
+def make_endpoint(  # noqa: PLR0913 -- what tests vary
+    lane_id: int = 1,
+    *,
+    max_in_flight: int = 8,
+    schedule_seconds: tuple[float, ...] = (1.0,) * 9,
+    kind: str = "fake",
+    ordering: Ordering = "none",
+    on_dead: OnDead = "skip",
 ) -> Endpoint:
     """Set up an endpoint with its lane's number."""
     return Endpoint(
@@ -39,6 +45,8 @@ def make_endpoint(
         kind=kind,
         config={},
         secret=None,
+        ordering=ordering,
+        on_dead=on_dead,
         max_in_flight=max_in_flight,
         schedule_seconds=schedule_seconds,
         created_at=DAY,
@@ -46,7 +54,7 @@ def make_endpoint(
     )
 
 
-def make_owed(lane_id: int = 1, *, is_kept: bool = True, tries: int = 0) -> Owed:
+def make_owed(lane_id: int = 1, *, is_kept: bool = True, tries: int = 0, order_key: int | None = None) -> Owed:
     """Owe one more delivery; without `is_kept` its event has been pruned."""
     row_id = next(_rows)
     key = row_id.to_bytes(16, "big")
@@ -60,6 +68,8 @@ def make_owed(lane_id: int = 1, *, is_kept: bool = True, tries: int = 0) -> Owed
         tries=tries,
         failures=tries,
         created_at=DAY,
+        age_seconds=0.0,
+        order_key=order_key,
         stored=_stored(key) if is_kept else None,
     )
 

@@ -22,12 +22,14 @@ class BrokenLane:
         self._fetch = outbox.fetch
         outbox.fetch = self.fetch  # type: ignore[method-assign]  # a fake outbox, broken on purpose
 
-    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+    async def fetch(
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+    ) -> Sequence[Owed]:
         """Read, or raise."""
         if self.is_broken and lease.lane_id == self._lane_id:
             self.reads += 1
             raise RuntimeError("a bug")
-        return await self._fetch(lease, limit=limit, leave_out=leave_out)
+        return await self._fetch(lease, limit=limit, leave_out=leave_out, in_order=in_order)
 
 
 @in_virtual_time

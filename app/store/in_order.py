@@ -1,0 +1,82 @@
+"""Deliveries that go one after the other: those of one lane with the same order key, in the order of their rows.
+
+What must wait is parked: its due time becomes that of the one before it, so that it is not read over and over. Whatever
+takes one out of the way wakes those behind it, in the same transaction. Both happen while the lane is locked.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import Lease
+from app.domain.ids import LaneId, ReplicaId
+from app.store import lanes
+from app.store.schema import delivery
+
+# How many behind one that is out of the way are woken at once; the last of them wakes the next.
+WOKEN_AT_ONCE: Final = 64
+
+OrderKeys = Collection[tuple[LaneId, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parking:
+    """A delivery that is due, and the one it waits for, which is not at hand."""
+
+    row_id: int
+    behind: int
+
+
+async def park(connection: AsyncConnection, replica: ReplicaId, lease: Lease, parked: Sequence[Parking]) -> None:
+    """Make deliveries due no sooner than those they wait for; does nothing when the lease is lost.
+
+    In the order of the rows, so that a whole queue ends up with the time of its head.
+    """
+    if not await lanes.lock_held(connection, replica, lease):
+        return
+    in_order = sorted(parked, key=lambda each: each.row_id)
+    statement = _PARK_POSTGRESQL if connection.dialect.name == "postgresql" else _PARK_SQLITE
+    await connection.exec_driver_sql(statement, [(each.row_id, each.behind) for each in in_order])
+
+
+async def unpark(connection: AsyncConnection, keys: OrderKeys) -> None:
+    """Make those due now that come next for each order key. The lanes are locked."""
+    if not keys:
+        return
+    is_postgresql = connection.dialect.name == "postgresql"
+    statement = _UNPARK_POSTGRESQL if is_postgresql else _UNPARK_SQLITE
+    await connection.exec_driver_sql(statement, [(lane_id, key, WOKEN_AT_ONCE) for lane_id, key in sorted(keys)])
+
+
+async def order_keys_of(connection: AsyncConnection, row_ids: Collection[int]) -> frozenset[tuple[LaneId, int]]:
+    """Give the lanes and order keys of deliveries that have one."""
+    found = await connection.execute(
+        select(delivery.c.lane_id, delivery.c.order_key).where(
+            delivery.c.id.in_(list(row_ids)), delivery.c.order_key.is_not(None)
+        )
+    )
+    return frozenset((LaneId(row.lane_id), int(row.order_key)) for row in found)
+
+
+_PARK_POSTGRESQL: Final = """
+UPDATE delivery SET due_at = before.due_at FROM delivery AS before
+WHERE delivery.id = $1 AND before.id = $2 AND before.due_at > delivery.due_at
+"""
+_PARK_SQLITE: Final = """
+UPDATE delivery SET due_at = before.due_at FROM delivery AS before
+WHERE delivery.id = ?1 AND before.id = ?2 AND before.due_at > delivery.due_at
+"""
+# A row that failed itself keeps its own time, and so do those behind it.
+_UNPARK_POSTGRESQL: Final = """
+UPDATE delivery SET due_at = clock_timestamp()
+WHERE id IN (SELECT id FROM delivery WHERE lane_id = $1 AND order_key = $2 ORDER BY id LIMIT $3)
+    AND due_at > clock_timestamp() AND failures = 0 AND NOT blocks
+"""
+_UNPARK_SQLITE: Final = """
+UPDATE delivery SET due_at = bucketpost_now()
+WHERE id IN (SELECT id FROM delivery WHERE lane_id = ?1 AND order_key = ?2 ORDER BY id LIMIT ?3)
+    AND due_at > bucketpost_now() AND failures = 0 AND NOT blocks
+"""
