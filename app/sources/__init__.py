@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from app.domain.configuration import Source
 from app.domain.ports import PullSource, PushSource
+from app.sources.sns import SnsSource
+from app.sources.sns_config import SnsConfig
 from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
 
@@ -30,5 +32,6 @@ class PushKind:
 
 
 KINDS: Final[Mapping[str, PullKind | PushKind]] = {
+    "sns": PushKind(config=SnsConfig, road="sns", open=SnsSource.open),
     "sqs": PullKind(config=SqsConfig, open=SqsSource.open),
 }
