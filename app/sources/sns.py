@@ -12,7 +12,8 @@ from typing import Final, Self, assert_never
 
 import structlog
 
-from app.aws.clients import Access, client
+from app.aws.access import Access
+from app.aws.clients import client
 from app.aws.errors import translated
 from app.domain.configuration import Source
 from app.domain.errors import Forged, SourceError, Unauthorized

@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from app.aws.access import checked_external_id, checked_role_arn
 from app.domain.configuration import Profile
 from app.outbound.chosen import checked_url
 
@@ -23,7 +24,6 @@ _TOPIC_ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):sns:(?P<region>[a-z]{2,8}(?:-[a-z]{2,16}){1,3}-[0-9]{1,2}):(?P<account>[0-9]{12})"
     r":[A-Za-z0-9_-]{1,256}(?:\.fifo)?"
 )
-_ROLE_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +55,6 @@ def _topic_arn(text: str) -> str:
     return parse_topic(text).arn
 
 
-def _role_arn(text: str) -> str:
-    if _ROLE_ARN.fullmatch(text) is None:
-        raise ValueError("is not the ARN of a role: arn:aws:iam::ACCOUNT:role/ROLE")
-    return text
-
-
 class SnsConfig(BaseModel):
     """What a source of kind `sns` is told."""
 
@@ -74,11 +68,19 @@ class SnsConfig(BaseModel):
         max_length=2048,
         description="default: AWS; an emulator named here may sign with certificates of its own",
     )
-    role_arn: Annotated[str, AfterValidator(_role_arn)] | None = Field(
+    role_arn: Annotated[str, AfterValidator(checked_role_arn)] | None = Field(
         default=None, description="the role that confirms subscriptions; default: the process's own"
     )
-    external_id: str | None = Field(default=None, min_length=2, max_length=1224)
+    external_id: Annotated[str, AfterValidator(checked_external_id)] | None = Field(
+        default=None, max_length=1224, description="what the role's trust policy asks for"
+    )
     profile: Profile = Field(default="auto", description="whose events these are, where their content does not say")
+
+    @model_validator(mode="after")
+    def _external_id_has_a_role(self) -> Self:
+        if self.external_id is not None and self.role_arn is None:
+            raise ValueError("external_id is for a role: set role_arn too")
+        return self
 
     @property
     def topics(self) -> dict[str, Topic]:

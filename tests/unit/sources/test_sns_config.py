@@ -68,6 +68,7 @@ def test_what_is_no_topic_of_a_known_partition_is_refused(arn: str) -> None:
         ({"role_arn": "arn:aws:iam::123456789012:user/somebody"}, "role_arn"),
         ({"role_arn": "arn:aws:iam::123456789012:role/r\n"}, "role_arn"),
         ({"external_id": ""}, "external_id"),
+        ({"external_id": "without-a-role"}, "set role_arn too"),
         ({"profile": "other"}, "profile"),
         ({"auto_confirm": True}, "auto_confirm"),
     ],
