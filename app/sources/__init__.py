@@ -8,11 +8,9 @@ from pydantic import BaseModel
 
 from app.domain.configuration import Source
 from app.domain.ports import PullSource, PushSource
-<<<<<<< HEAD
+from app.sources.dead_letters import DeadLetterQueues
 from app.sources.sns import SnsSource
 from app.sources.sns_config import SnsConfig
-=======
-from app.sources.dead_letters import DeadLetterQueues
 from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
 from app.sources.sqs_dead_letters import SqsDeadLetterQueues
