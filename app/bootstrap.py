@@ -17,10 +17,13 @@ from app.decode import decode
 from app.domain.configuration import Source
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import ID_BYTES, ReplicaId
-from app.domain.ports import PullSource
+from app.domain.ports import PullSource, PushSource
 from app.first_key import make_first_key
-from app.ingest.intake import Intake
+from app.ingest.intake import MAX_BYTES, Intake
+from app.ingest.push import Pushes, PushSurroundings
+from app.ingest.recognition import Road
 from app.ingest.recorder import Recorder
+from app.ingest.room import Room
 from app.relay.relay import Relay
 from app.settings import Settings
 from app.store.configuration import SqlConfigurationStore
@@ -59,7 +62,7 @@ class Gateway:
             self._database, ReplicaId(secrets.token_bytes(ID_BYTES)), lease_seconds=settings.delivery.lease_seconds
         )
         self._relay = self._build_relay()
-        self._intake = self._build_intake()
+        self._intake, self._pushes = self._build_intake()
         self._upkeep_database = self._open_for_upkeep()
         self._upkeep = Upkeep(
             self._upkeep_database,
@@ -175,15 +178,31 @@ class Gateway:
             logs_delivered=self._settings.log.delivered,
         )
 
-    def _build_intake(self) -> Intake:
+    def _build_intake(self) -> tuple[Intake, Pushes]:
         store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
-        return Intake(
+        recorder = Recorder(store=store, decode=decode, wake=self._relay.wake)
+        room = Room(max_messages=self._settings.ingest.max_messages, max_bytes=MAX_BYTES)
+        pushes = Pushes(
+            PushSurroundings(
+                road_of=_road_of,
+                open_push=_open_pushing,
+                record=recorder.record,
+                note=store.note_source,
+                room=room,
+                configuration=self._watch.current,
+                refresh=self._watch.refresh,
+            )
+        )
+        intake = Intake(
             open_source=_open_pulled,
-            recorder=Recorder(store=store, decode=decode, wake=self._relay.wake),
+            recorder=recorder,
             store=store,
             configuration=self._watch.current,
-            max_messages=self._settings.ingest.max_messages,
+            room=room,
+            pushes=pushes,
+            is_polled=lambda source: _road_of(source) is None,
         )
+        return intake, pushes
 
     def _api_state(self) -> ApiState:
         return ApiState(
@@ -196,6 +215,7 @@ class Gateway:
             changed=self._watch.hint,
             wake=self._relay.wake,
             serves_api="api" in self._parts,
+            pushes=self._pushes if "ingest" in self._parts else None,
         )
 
 
@@ -219,6 +239,19 @@ async def migrate_database(settings: Settings) -> bool:
         return await migrate(database)
     finally:
         await database.aclose()
+
+
+def _road_of(source: Source) -> Road | None:
+    # A kind that this version does not know is polled: opening it fails, and its state says so.
+    kind = sources.KINDS.get(source.kind)
+    return kind.road if isinstance(kind, sources.PushKind) else None
+
+
+def _open_pushing(source: Source) -> PushSource:
+    kind = sources.KINDS[source.kind]
+    if not isinstance(kind, sources.PushKind):
+        raise TypeError(f"A source of kind {source.kind} does not push.")
+    return kind.open(source)
 
 
 def _open_pulled(source: Source) -> PullSource:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from app.domain.configuration import JSON, Format
 from app.domain.ids import LaneId
+from app.ingest.push import Pushes
 from app.store.database import Database
 
 
@@ -51,7 +52,10 @@ class Kinds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiState:
-    """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due."""
+    """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due.
+
+    `pushes` takes what stores and SNS push; a process that does not take events in has none.
+    """
 
     database: Database
     destination_kinds: Mapping[str, DestinationKind]
@@ -62,6 +66,7 @@ class ApiState:
     changed: Callable[[], None]
     wake: Callable[[frozenset[LaneId]], None]
     serves_api: bool = True
+    pushes: Pushes | None = None
 
     @property
     def kinds(self) -> Kinds:

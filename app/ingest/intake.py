@@ -1,4 +1,4 @@
-"""The left half as a whole: a poller for each source set up, following changes, and the recorder they share."""
+"""The left half as a whole: a poller for each source we poll, what is pushed to us, and the recorder they share."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from app.domain.configuration import Configuration, Source
 from app.domain.ids import SourceId, public_id
 from app.domain.ports import EventStore
 from app.ingest.poller import OpenSource, Poller, Surroundings
+from app.ingest.push import Pushes
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room, first_of
 
@@ -35,16 +36,24 @@ class _Running:
 class Intake:
     """Runs what brings events in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the parts around it, each by name
         self,
         *,
         open_source: OpenSource,
         recorder: Recorder,
         store: EventStore,
         configuration: Callable[[], Configuration],
-        max_messages: int,
+        room: Room,
+        pushes: Pushes,
+        is_polled: Callable[[Source], bool] = lambda _: True,
     ) -> None:
-        """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed."""
+        """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed.
+
+        `room` bounds what is received and not yet recorded; `is_polled` tells which sources are read by us rather
+        than pushed to us.
+        """
+        self._pushes = pushes
+        self._is_polled = is_polled
         self._recorder = recorder
         self._configuration = configuration
         self._seen: Configuration | None = None
@@ -53,19 +62,23 @@ class Intake:
             open_source=open_source,
             record=recorder.record,
             note=store.note_source,
-            room=Room(max_messages=max_messages, max_bytes=MAX_BYTES),
+            room=room,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll every source until stopped, then see through what was received. The caller bounds it by cancelling."""
-        pollers_ended = asyncio.Event()
+        """Poll and take pushes until stopped, then see through what was received.
+
+        The caller bounds it by cancelling.
+        """
+        all_received = asyncio.Event()
         async with asyncio.TaskGroup() as recording:
-            recording.create_task(self._recorder.run(pollers_ended))
+            recording.create_task(self._recorder.run(all_received))
             try:
                 async with asyncio.TaskGroup() as polling:
+                    polling.create_task(self._pushes.run(stop))
                     await self._follow(stop, polling)
             finally:
-                pollers_ended.set()
+                all_received.set()
 
     async def _follow(self, stop: asyncio.Event, polling: asyncio.TaskGroup) -> None:
         while not stop.is_set():
@@ -82,7 +95,11 @@ class Intake:
         configuration = self._configuration()
         if configuration is self._seen:
             return
-        wanted = configuration.sources
+        wanted = {
+            source_id: source
+            for source_id, source in configuration.sources.items()
+            if not source.is_paused and self._is_polled(source)
+        }
         for source_id in [each for each, running in self._running.items() if _is_outdated(running, wanted.get(each))]:
             self._retire(self._running.pop(source_id))
         for source_id, source in wanted.items():

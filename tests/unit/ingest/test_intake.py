@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from app.domain.configuration import Configuration, Source
-from app.ingest.intake import Intake
+from app.ingest.intake import MAX_BYTES, Intake
 from app.ingest.recorder import Recorder
+from app.ingest.room import Room
 from tests.unit.ingest.parts import FakePull, FakeStore, Journal, configuration, decode, message, reached, source
+from tests.unit.ingest.pushing import no_pushes, pushing
 
 
 class Scene:
@@ -26,7 +28,9 @@ class Scene:
             recorder=Recorder(store=self.store, decode=decode, wake=lambda _: None),
             store=self.store,
             configuration=lambda: self.configuration,
-            max_messages=100,
+            is_polled=lambda each: each.kind != "s3",
+            room=Room(max_messages=100, max_bytes=MAX_BYTES),
+            pushes=no_pushes(),
         )
         self.running = asyncio.create_task(self.intake.run(self.stop))
 
@@ -37,7 +41,7 @@ class Scene:
 
     async def add(self, *sources: Source) -> list[FakePull]:
         """Set up just these sources and give those that were opened for it, in the order asked for."""
-        new = [each for each in sources if self.configuration.sources.get(each.id) != each]
+        new = [each for each in sources if each.kind == "fake" and self.configuration.sources.get(each.id) != each]
         self.configuration = configuration(*sources)
         opened = dict([await self._next() for _ in new])
         return [opened[each.id] for each in new]
@@ -102,6 +106,19 @@ async def test_a_changed_source_is_opened_as_it_is_now(scene: Scene) -> None:
 
     assert acked == ("a",)
     assert (second.closed, scene.opened.empty()) == (0, True)
+
+
+async def test_what_pushes_or_is_paused_is_not_polled(scene: Scene) -> None:
+    """A source that is paused later is polled no more, and polled again when it is not."""
+    [pull] = await scene.add(source(1))
+    scene.configuration = configuration(replace(source(1), is_paused=True), pushing(2))
+    await reached(lambda: pull.closed)
+
+    [again] = await scene.add(source(1), pushing(2))
+    again.feed.put_nowait([message("a")])
+
+    assert await again.acked.get() == ("a",)
+    assert scene.opened.empty()
 
 
 async def test_one_source_that_cannot_be_opened_stops_no_other(scene: Scene) -> None:
