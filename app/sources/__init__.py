@@ -10,6 +10,8 @@ from app.domain.configuration import Source
 from app.domain.ports import PullSource, PushSource
 from app.sources.dead_letters import DeadLetterQueues
 from app.sources.http_push import HttpConfig, HttpPush
+from app.sources.sns import SnsSource
+from app.sources.sns_config import SnsConfig
 from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
 from app.sources.sqs_dead_letters import SqsDeadLetterQueues
@@ -38,5 +40,6 @@ class PushKind:
 
 KINDS: Final[Mapping[str, PullKind | PushKind]] = {
     "http": PushKind(config=HttpConfig, road="s3", open=HttpPush.open),
+    "sns": PushKind(config=SnsConfig, road="sns", open=SnsSource.open),
     "sqs": PullKind(config=SqsConfig, open=SqsSource.open, dead_letters=SqsDeadLetterQueues.open),
 }

@@ -1,0 +1,88 @@
+"""What a source of kind `sns` is told: the topics it takes messages of, and where and as whom SNS is called."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.aws.access import checked_external_id, checked_role_arn
+from app.domain.configuration import Profile
+from app.outbound.chosen import checked_url
+
+# The partitions whose host names and certificates are known (botocore's endpoints.json, aws-sdk-java-v2's
+# SnsHostProvider). The isolated ones are left out: nobody could try them.
+SUFFIXES: Final = {
+    "aws": "amazonaws.com",
+    "aws-cn": "amazonaws.com.cn",
+    "aws-us-gov": "amazonaws.com",
+    "aws-eusc": "amazonaws.eu",
+}
+
+# A region is written into the name of a host, so it has a region's form: `s3-us-west-2` could be anybody's bucket.
+_TOPIC_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):sns:(?P<region>[a-z]{2,8}(?:-[a-z]{2,16}){1,3}-[0-9]{1,2}):(?P<account>[0-9]{12})"
+    r":[A-Za-z0-9_-]{1,256}(?:\.fifo)?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A topic that an operator listed, and what its ARN says."""
+
+    arn: str
+    partition: str
+    region: str
+    account: str
+
+    @property
+    def suffix(self) -> str:
+        """Give the domain of the topic's partition."""
+        return SUFFIXES[self.partition]
+
+
+def parse_topic(arn: str) -> Topic:
+    """Read the ARN of a topic. Raises ValueError."""
+    found = _TOPIC_ARN.fullmatch(arn)
+    if found is None:
+        raise ValueError("is not the ARN of a topic: arn:aws:sns:REGION:ACCOUNT:TOPIC")
+    if found["partition"] not in SUFFIXES:
+        raise ValueError(f"is in the partition {found['partition']}; known are {', '.join(SUFFIXES)}")
+    return Topic(arn=arn, partition=found["partition"], region=found["region"], account=found["account"])
+
+
+def _topic_arn(text: str) -> str:
+    return parse_topic(text).arn
+
+
+class SnsConfig(BaseModel):
+    """What a source of kind `sns` is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    topic_arns: tuple[Annotated[str, AfterValidator(_topic_arn)], ...] = Field(
+        min_length=1, max_length=50, description="messages of other topics are refused"
+    )
+    endpoint_url: Annotated[str, AfterValidator(checked_url)] | None = Field(
+        default=None,
+        max_length=2048,
+        description="default: AWS; an emulator named here may sign with certificates of its own",
+    )
+    role_arn: Annotated[str, AfterValidator(checked_role_arn)] | None = Field(
+        default=None, description="the role that confirms subscriptions; default: the process's own"
+    )
+    external_id: Annotated[str, AfterValidator(checked_external_id)] | None = Field(
+        default=None, max_length=1224, description="what the role's trust policy asks for"
+    )
+    profile: Profile = Field(default="auto", description="whose events these are, where their content does not say")
+
+    @model_validator(mode="after")
+    def _external_id_has_a_role(self) -> Self:
+        if self.external_id is not None and self.role_arn is None:
+            raise ValueError("external_id is for a role: set role_arn too")
+        return self
+
+    @property
+    def topics(self) -> dict[str, Topic]:
+        """Give the topics by ARN."""
+        return {arn: parse_topic(arn) for arn in self.topic_arns}
