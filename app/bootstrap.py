@@ -20,6 +20,7 @@ from app.domain.ids import ID_BYTES, ReplicaId
 from app.domain.ports import PullSource
 from app.first_key import make_first_key
 from app.ingest.intake import Intake
+from app.ingest.pulse import Pulses
 from app.ingest.recorder import Recorder
 from app.relay.relay import Relay
 from app.settings import Settings
@@ -28,6 +29,7 @@ from app.store.database import Database
 from app.store.lock import serving_alone
 from app.store.migrate import migrate, prepare
 from app.store.outbox import SqlOutbox
+from app.store.pulse import SqlPulseStore
 from app.store.record import SqlEventStore
 from app.store.upkeep import Upkeep
 from app.store.watch import ConfigurationWatch
@@ -55,9 +57,9 @@ class Gateway:
         self._database = Database(settings.database_url.get_secret_value(), pool_size=settings.database.pool_size)
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
-        self._outbox = SqlOutbox(
-            self._database, ReplicaId(secrets.token_bytes(ID_BYTES)), lease_seconds=settings.delivery.lease_seconds
-        )
+        replica = ReplicaId(secrets.token_bytes(ID_BYTES))
+        self._outbox = SqlOutbox(self._database, replica, lease_seconds=settings.delivery.lease_seconds)
+        self._pulses = Pulses(SqlPulseStore(self._database, replica))
         self._relay = self._build_relay()
         self._intake = self._build_intake()
         self._upkeep_database = self._open_for_upkeep()
@@ -111,7 +113,7 @@ class Gateway:
     async def _work(self) -> None:
         if not await self._prepare():
             return
-        running = [self._watch.run, self._upkeep.run]
+        running = [self._watch.run, self._upkeep.run, self._pulses.run]
         if "ingest" in self._parts:
             running.append(self._intake.run)
         if "relay" in self._parts:
@@ -179,10 +181,12 @@ class Gateway:
         store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
         return Intake(
             open_source=_open_pulled,
-            recorder=Recorder(store=store, decode=decode, wake=self._relay.wake),
+            recorder=Recorder(store=store, decode=decode, wake=self._relay.wake, count=self._pulses.heard),
             store=store,
             configuration=self._watch.current,
             max_messages=self._settings.ingest.max_messages,
+            measured=self._pulses.measured,
+            is_polled=lambda source: isinstance(sources.KINDS[source.kind], sources.PullKind),
         )
 
     def _api_state(self) -> ApiState:
@@ -196,6 +200,7 @@ class Gateway:
             changed=self._watch.hint,
             wake=self._relay.wake,
             serves_api="api" in self._parts,
+            public_url=self._settings.server.public_url,
         )
 
 

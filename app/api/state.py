@@ -51,7 +51,10 @@ class Kinds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiState:
-    """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due."""
+    """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due.
+
+    `public_url` is where senders of pushes reach the gateway; without one it is where the API was asked at.
+    """
 
     database: Database
     destination_kinds: Mapping[str, DestinationKind]
@@ -62,6 +65,7 @@ class ApiState:
     changed: Callable[[], None]
     wake: Callable[[frozenset[LaneId]], None]
     serves_api: bool = True
+    public_url: str | None = None
 
     @property
     def kinds(self) -> Kinds:

@@ -10,7 +10,7 @@ import structlog
 from app.domain.configuration import Configuration, Source
 from app.domain.ids import SourceId, public_id
 from app.domain.ports import EventStore
-from app.ingest.poller import OpenSource, Poller, Surroundings
+from app.ingest.poller import Measured, OpenSource, Poller, Surroundings
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room, first_of
 
@@ -35,7 +35,7 @@ class _Running:
 class Intake:
     """Runs what brings events in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the parts around it, each by name
         self,
         *,
         open_source: OpenSource,
@@ -43,10 +43,16 @@ class Intake:
         store: EventStore,
         configuration: Callable[[], Configuration],
         max_messages: int,
+        measured: Measured = lambda *_: None,
+        is_polled: Callable[[Source], bool] = lambda _: True,
     ) -> None:
-        """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed."""
+        """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed.
+
+        `measured` is told what waits in a source, `is_polled` tells which are read by us rather than pushed to us.
+        """
         self._recorder = recorder
         self._configuration = configuration
+        self._is_polled = is_polled
         self._seen: Configuration | None = None
         self._running: dict[SourceId, _Running] = {}
         self._around = Surroundings(
@@ -54,6 +60,7 @@ class Intake:
             record=recorder.record,
             note=store.note_source,
             room=Room(max_messages=max_messages, max_bytes=MAX_BYTES),
+            measured=measured,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -82,7 +89,11 @@ class Intake:
         configuration = self._configuration()
         if configuration is self._seen:
             return
-        wanted = configuration.sources
+        wanted = {
+            source_id: source
+            for source_id, source in configuration.sources.items()
+            if not source.is_paused and self._is_polled(source)
+        }
         for source_id in [each for each, running in self._running.items() if _is_outdated(running, wanted.get(each))]:
             self._retire(self._running.pop(source_id))
         for source_id, source in wanted.items():

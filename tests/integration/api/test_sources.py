@@ -84,7 +84,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"last_error": "none"}, "/last_error"),
     ({"last_received_at": "2026-11-24T10:00:00.000Z"}, "/last_received_at"),
     ({"test_event_at": "2026-11-24T10:00:00.000Z"}, "/test_event_at"),
-    ({"paused": True}, "/paused"),
 ]
 
 
