@@ -11,7 +11,7 @@ from starlette.routing import compile_path
 import app
 import app.destinations
 import app.sources
-from app.api import answers, deliveries, endpoints, events, process, quarantine, sources, subscriptions
+from app.api import answers, dead_letters, deliveries, endpoints, events, process, quarantine, sources, subscriptions
 from app.api.body_limit import BodyLimit
 from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
@@ -29,6 +29,7 @@ NOUNS: Final[Sequence[APIRouter]] = (
     endpoints.router,
     subscriptions.router,
     sources.router,
+    dead_letters.router,
     events.router,
     deliveries.router,
     quarantine.router,
