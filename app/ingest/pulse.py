@@ -29,7 +29,8 @@ RATE_SECONDS: Final = 60.0
 QUEUE_SECONDS: Final = 60.0
 LEAVING_SECONDS: Final = 1.0
 
-_SPANS: Final = int(RATE_SECONDS / NOTE_SECONDS)
+# The minute, and the span that has only begun.
+_SPANS: Final = int(RATE_SECONDS / NOTE_SECONDS) + 1
 
 _log = structlog.get_logger(__name__)
 
@@ -153,10 +154,10 @@ class _Count:
             self._lag_seconds = None
         if at - self._queue_at > QUEUE_SECONDS:
             self._queue = None
-        events = sum(count for _, count in self._spans)
+        counted_seconds = RATE_SECONDS + at % NOTE_SECONDS
         return Pulse(
             source_id=source_id,
-            events_per_second=events / RATE_SECONDS,
+            events_per_second=sum(count for _, count in self._spans) / counted_seconds,
             lag_seconds=self._lag_seconds,
             queue=self._queue,
         )

@@ -20,6 +20,8 @@ FRESH_SECONDS: Final = 15.0
 # Rows are gone for good after this long; any age past FRESH_SECONDS would do.
 _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 _ROWS_AT_ONCE: Final = 500
+# One queue that tells of more must not keep the others' rows from being written.
+_LARGEST: Final = 2**31 - 1
 _MEASURED: Final = (
     "seen_at",
     "events_per_second",
@@ -109,9 +111,9 @@ def _values(replica: ReplicaId, measured: Pulse) -> dict[str, Any]:
         "seen_at": now(),
         "events_per_second": measured.events_per_second,
         "lag_seconds": measured.lag_seconds,
-        "queue_depth": None if queue is None else queue.depth,
-        "queue_in_flight": None if queue is None else queue.in_flight,
-        "queue_delayed": None if queue is None else queue.delayed,
+        "queue_depth": None if queue is None else min(queue.depth, _LARGEST),
+        "queue_in_flight": None if queue is None else min(queue.in_flight, _LARGEST),
+        "queue_delayed": None if queue is None else min(queue.delayed, _LARGEST),
         "oldest_seconds": None if queue is None else queue.oldest_seconds,
     }
 
