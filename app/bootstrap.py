@@ -186,7 +186,7 @@ class Gateway:
             configuration=self._watch.current,
             max_messages=self._settings.ingest.max_messages,
             measured=self._pulses.measured,
-            is_polled=lambda source: isinstance(sources.KINDS[source.kind], sources.PullKind),
+            is_polled=lambda source: not isinstance(sources.KINDS.get(source.kind), sources.PushKind),
         )
 
     def _api_state(self) -> ApiState:

@@ -27,6 +27,7 @@ class Scene:
             store=self.store,
             configuration=lambda: self.configuration,
             max_messages=100,
+            is_polled=lambda source: source.kind != "pushed",
         )
         self.running = asyncio.create_task(self.intake.run(self.stop))
 
@@ -123,6 +124,34 @@ async def test_one_source_that_cannot_be_opened_stops_no_other(scene: Scene) -> 
     assert await pull.acked.get() == ("a",)
     await reached(lambda: len(scene.store.states) == 2)
     assert (source(1).id, "failing", "KeyError: 'unknown'") in scene.store.states
+
+
+async def test_a_paused_source_is_not_polled(scene: Scene) -> None:
+    """Its poll under way ends within a moment, as that of a deleted one; it is opened again when the pause ends."""
+    [first] = await scene.add(source(1))
+    first.feed.put_nowait([message("a")])
+    await first.acked.get()
+
+    scene.configuration = configuration(replace(source(1), is_paused=True))
+    await reached(lambda: first.closed)
+    was_opened = scene.opened.qsize()
+    [second] = await scene.add(source(1))
+    second.feed.put_nowait([message("b")])
+
+    assert was_opened == 0
+    assert await second.acked.get() == ("b",)
+
+
+async def test_a_source_that_is_pushed_to_is_not_polled(scene: Scene) -> None:
+    """Nor is one that is made paused; their neighbour is."""
+    pushed, paused = replace(source(2), kind="pushed"), replace(source(3), is_paused=True)
+    scene.configuration = configuration(pushed, paused, source(1))
+
+    wanted, pull = await scene.opened.get()
+    pull.feed.put_nowait([message("a")])
+    await pull.acked.get()
+
+    assert (wanted.id, scene.opened.empty()) == (source(1).id, True)
 
 
 async def test_a_configuration_that_cannot_be_read_ends_nothing(scene: Scene) -> None:
