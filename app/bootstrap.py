@@ -17,11 +17,14 @@ from app.decode import decode
 from app.domain.configuration import Source
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import ID_BYTES, ReplicaId
-from app.domain.ports import PullSource
+from app.domain.ports import PullSource, PushSource
 from app.first_key import make_first_key
-from app.ingest.intake import Intake
+from app.ingest.intake import MAX_BYTES, Intake
 from app.ingest.pulse import Pulses
+from app.ingest.push import Pushes, PushSurroundings
+from app.ingest.recognition import Road
 from app.ingest.recorder import Recorder
+from app.ingest.room import Room
 from app.relay.relay import Relay
 from app.settings import Settings
 from app.store.configuration import SqlConfigurationStore
@@ -61,7 +64,7 @@ class Gateway:
         self._outbox = SqlOutbox(self._database, replica, lease_seconds=settings.delivery.lease_seconds)
         self._pulses = Pulses(SqlPulseStore(self._database, replica))
         self._relay = self._build_relay()
-        self._intake = self._build_intake()
+        self._intake, self._pushes = self._build_intake()
         self._upkeep_database = self._open_for_upkeep()
         self._upkeep = Upkeep(
             self._upkeep_database,
@@ -177,17 +180,32 @@ class Gateway:
             logs_delivered=self._settings.log.delivered,
         )
 
-    def _build_intake(self) -> Intake:
+    def _build_intake(self) -> tuple[Intake, Pushes]:
         store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
-        return Intake(
+        recorder = Recorder(store=store, decode=decode, wake=self._relay.wake, count=self._pulses.heard)
+        room = Room(max_messages=self._settings.ingest.max_messages, max_bytes=MAX_BYTES)
+        pushes = Pushes(
+            PushSurroundings(
+                road_of=_road_of,
+                open_push=_open_pushing,
+                record=recorder.record,
+                note=store.note_source,
+                room=room,
+                configuration=self._watch.current,
+                refresh=self._watch.refresh,
+            )
+        )
+        intake = Intake(
             open_source=_open_pulled,
-            recorder=Recorder(store=store, decode=decode, wake=self._relay.wake, count=self._pulses.heard),
+            recorder=recorder,
             store=store,
             configuration=self._watch.current,
-            max_messages=self._settings.ingest.max_messages,
+            room=room,
+            pushes=pushes,
             measured=self._pulses.measured,
-            is_polled=lambda source: not isinstance(sources.KINDS.get(source.kind), sources.PushKind),
+            is_polled=lambda source: _road_of(source) is None,
         )
+        return intake, pushes
 
     def _api_state(self) -> ApiState:
         return ApiState(
@@ -201,6 +219,7 @@ class Gateway:
             wake=self._relay.wake,
             serves_api="api" in self._parts,
             public_url=self._settings.server.public_url,
+            pushes=self._pushes if "ingest" in self._parts else None,
         )
 
 
@@ -224,6 +243,19 @@ async def migrate_database(settings: Settings) -> bool:
         return await migrate(database)
     finally:
         await database.aclose()
+
+
+def _road_of(source: Source) -> Road | None:
+    # A kind that this version does not know is polled: opening it fails, and its state says so.
+    kind = sources.KINDS.get(source.kind)
+    return kind.road if isinstance(kind, sources.PushKind) else None
+
+
+def _open_pushing(source: Source) -> PushSource:
+    kind = sources.KINDS[source.kind]
+    if not isinstance(kind, sources.PushKind):
+        raise TypeError(f"A source of kind {source.kind} does not push.")
+    return kind.open(source)
 
 
 def _open_pulled(source: Source) -> PullSource:

@@ -11,7 +11,18 @@ from starlette.routing import compile_path
 import app
 import app.destinations
 import app.sources
-from app.api import answers, dead_letters, deliveries, endpoints, events, process, quarantine, sources, subscriptions
+from app.api import (
+    answers,
+    dead_letters,
+    deliveries,
+    endpoints,
+    events,
+    ingest,
+    process,
+    quarantine,
+    sources,
+    subscriptions,
+)
 from app.api.body_limit import BodyLimit
 from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
@@ -49,6 +60,7 @@ _TAGS: Final = [
     {"name": "events", "description": "What S3 said, each change once."},
     {"name": "deliveries", "description": "One event owed to one endpoint through one subscription."},
     {"name": "quarantine", "description": "What could not be decoded or stored."},
+    {"name": "ingest", "description": "Where object stores and SNS push to. The source's token instead of a key."},
     {"name": "process", "description": "How this process is. No key needed."},
 ]
 
@@ -78,6 +90,8 @@ def _build(kinds: Kinds, *, serves_nouns: bool) -> FastAPI:
     )
     for noun in NOUNS if serves_nouns else ():
         api.include_router(noun, prefix=PREFIX)
+    # Also where nothing is taken in: behind one load balancer a push may meet any process.
+    api.include_router(ingest.router, prefix=PREFIX)
     api.include_router(process.router)
     # The last added is the outermost.
     for layer in (BodyLimit, HeadAsGet, LastResort):

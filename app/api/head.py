@@ -1,6 +1,11 @@
 """HEAD on every path that takes GET: the same status and headers, without the body."""
 
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# The member of a scope by which a route can tell what was asked for.
+IS_HEAD: Final = "bucketpost.is_head"
 
 
 class HeadAsGet:
@@ -18,4 +23,4 @@ class HeadAsGet:
         async def send_without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+        await self._app({**scope, "method": "GET", IS_HEAD: True}, receive, send_without_body)

@@ -1,11 +1,17 @@
 """The outermost layer: an exception that nobody foresaw is logged here, and answered with 500."""
 
+import re
+from typing import Final
+
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import response_to
 from app.api.errors import crashed
+
+# A push may carry its token as the last part of its path.
+_PUSHED_TO: Final = re.compile(r"/v1/ingest/(?:s3|sns)/src_[a-z2-7]{26}(?=/|$)")
 
 _log = structlog.get_logger(__name__)
 
@@ -31,9 +37,18 @@ class LastResort:
         try:
             await self._app(scope, receive, send_on)
         except ClientDisconnect:
-            _log.debug("request.abandoned", method=scope["method"], path=scope["path"])
+            _log.debug("request.abandoned", method=scope["method"], path=loggable(scope["path"]))
         except Exception:
-            _log.exception("request.failed", method=scope["method"], path=scope["path"])
+            _log.exception("request.failed", method=scope["method"], path=loggable(scope["path"]))
             if has_begun:
                 raise
             await response_to(crashed())(scope, receive, send)
+
+
+def loggable(path: str) -> str:
+    """Give a path without what may be a token in it: of one that pushes go to only the part that names the source."""
+    if "ingest" not in path.lower():
+        return path
+    found = _PUSHED_TO.match(path)
+    shown = found[0] if found else ""
+    return shown if shown == path else f"{shown}/***"

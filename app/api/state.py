@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from app.domain.configuration import JSON, Format
 from app.domain.ids import LaneId
+from app.ingest.push import Pushes
 from app.store.database import Database
 
 
@@ -54,6 +55,7 @@ class ApiState:
     """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due.
 
     `public_url` is where senders of pushes reach the gateway; without one it is where the API was asked at.
+    `pushes` takes what stores and SNS push; a process that does not take events in has none.
     """
 
     database: Database
@@ -66,6 +68,7 @@ class ApiState:
     wake: Callable[[frozenset[LaneId]], None]
     serves_api: bool = True
     public_url: str | None = None
+    pushes: Pushes | None = None
 
     @property
     def kinds(self) -> Kinds:

@@ -38,18 +38,26 @@ class Health:
         """Await a call of the source and remember how it went; None when it failed, whatever the reason."""
         try:
             result = await work
-        except SourceError as error:
-            self._troubles[call] = str(error)
-            result = None
         except Exception as error:  # noqa: BLE001 -- the one place where a source's bugs end; they are logged
+            self.failed(call, error)
+            return None
+        self.worked(call)
+        return result
+
+    def worked(self, call: Call) -> None:
+        """Remember that a call of the source went well."""
+        self._was_read |= call == "receive"
+        self._troubles.pop(call, None)
+        self._settle()
+
+    def failed(self, call: Call, error: Exception) -> None:
+        """Remember that a call of the source failed; what is not a SourceError is a bug, and logged as one."""
+        if isinstance(error, SourceError):
+            self._troubles[call] = str(error)
+        else:
             self._log.error("source.broken", call=call, exc_info=error)
             self._troubles[call] = f"{type(error).__name__}: {error}"
-            result = None
-        else:
-            self._was_read |= call == "receive"
-            self._troubles.pop(call, None)
         self._settle()
-        return result
 
     def forget(self, call: Call) -> None:
         """Drop the trouble of a call that has nothing left to do, and so cannot succeed by itself any more."""

@@ -1,4 +1,4 @@
-"""The left half as a whole: a poller for each source set up, following changes, and the recorder they share."""
+"""The left half as a whole: a poller for each source we poll, what is pushed to us, and the recorder they share."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from app.domain.configuration import Configuration, Source
 from app.domain.ids import SourceId, public_id
 from app.domain.ports import EventStore
 from app.ingest.poller import Measured, OpenSource, Poller, Surroundings
+from app.ingest.push import Pushes
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room, first_of
 
@@ -42,14 +43,17 @@ class Intake:
         recorder: Recorder,
         store: EventStore,
         configuration: Callable[[], Configuration],
-        max_messages: int,
+        room: Room,
+        pushes: Pushes,
         measured: Measured = lambda *_: None,
         is_polled: Callable[[Source], bool] = lambda _: True,
     ) -> None:
         """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed.
 
-        `measured` is told what waits in a source, `is_polled` tells which are read by us rather than pushed to us.
+        `room` bounds what is received and not yet recorded, `measured` is told what waits in a source; `is_polled`
+        tells which sources are read by us rather than pushed to us.
         """
+        self._pushes = pushes
         self._recorder = recorder
         self._configuration = configuration
         self._is_polled = is_polled
@@ -59,20 +63,24 @@ class Intake:
             open_source=open_source,
             record=recorder.record,
             note=store.note_source,
-            room=Room(max_messages=max_messages, max_bytes=MAX_BYTES),
+            room=room,
             measured=measured,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll every source until stopped, then see through what was received. The caller bounds it by cancelling."""
-        pollers_ended = asyncio.Event()
+        """Poll and take pushes until stopped, then see through what was received.
+
+        The caller bounds it by cancelling.
+        """
+        all_received = asyncio.Event()
         async with asyncio.TaskGroup() as recording:
-            recording.create_task(self._recorder.run(pollers_ended))
+            recording.create_task(self._recorder.run(all_received))
             try:
                 async with asyncio.TaskGroup() as polling:
+                    polling.create_task(self._pushes.run(stop))
                     await self._follow(stop, polling)
             finally:
-                pollers_ended.set()
+                all_received.set()
 
     async def _follow(self, stop: asyncio.Event, polling: asyncio.TaskGroup) -> None:
         while not stop.is_set():

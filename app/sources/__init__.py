@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from app.domain.configuration import Source
 from app.domain.ports import PullSource, PushSource
 from app.sources.dead_letters import DeadLetterQueues
+from app.sources.http_push import HttpConfig, HttpPush
 from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
 from app.sources.sqs_dead_letters import SqsDeadLetterQueues
@@ -36,5 +37,6 @@ class PushKind:
 
 
 KINDS: Final[Mapping[str, PullKind | PushKind]] = {
+    "http": PushKind(config=HttpConfig, road="s3", open=HttpPush.open),
     "sqs": PullKind(config=SqsConfig, open=SqsSource.open, dead_letters=SqsDeadLetterQueues.open),
 }

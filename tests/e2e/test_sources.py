@@ -1,6 +1,9 @@
 """How sources fare, as people see it over REST, with a real gateway: rate, lag, queue, quarantine, pause."""
 
 from collections.abc import Callable
+from typing import Any
+
+import aiohttp
 
 from tests.bed import s3_messages, wiring
 from tests.bed.aws import Aws
@@ -43,6 +46,29 @@ async def test_a_source_shows_how_it_fares(database_url: str, aws: Aws, make_gat
     assert (await gateway.terminate()).status == 0
 
 
+async def test_a_source_that_is_pushed_to_shows_how_it_fares(database_url: str, make_gateway: MakeGateway) -> None:
+    """From its creation to a rotated token, all over REST: the token opens it, and no older one does."""
+    gateway = make_gateway(database_url=database_url)
+    gateway.start()
+    await gateway.ready()
+    source = await gateway.api.post("/sources", {"name": "store", "kind": "http", "config": {}})
+    path = f"/sources/{source['id']}"
+    good = s3_messages.message_for("photos", "a.jpg", "b.jpg").encode()
+
+    taken = [await _push(source["push_url"], source["token"], body) for body in (good, b"{this is not JSON")]
+    await until(lambda: _fares_well(gateway, path), within=30, what="the source shows how it fares")
+    rotated = await gateway.api.post(f"{path}/rotate-token")
+    await until(lambda: _is_refused(source, good), within=10, what="the old token is refused")
+    renewed = await _push(rotated["push_url"], rotated["token"], good)
+    await gateway.api.patch(path, {"paused": True})
+    await until(lambda: _is_held_off(rotated, good), within=10, what="the pause holds")
+
+    assert source["push_url"] == f"{gateway.url}/v1/ingest/s3/{source['id']}"
+    assert (taken, renewed) == ([200, 200], 200)
+    assert (await gateway.api.get(path))["state"] == "paused"
+    assert (await gateway.terminate()).status == 0
+
+
 async def test_a_paused_source_is_left_alone_until_the_pause_ends(
     sqlite_url: str, aws: Aws, make_gateway: MakeGateway
 ) -> None:
@@ -68,3 +94,24 @@ async def test_a_paused_source_is_left_alone_until_the_pause_ends(
 
 async def _is_heard(gateway: Gateway, key: str) -> bool:
     return bool((await gateway.api.get("/events", key_prefix=key))["data"])
+
+
+async def _fares_well(gateway: Gateway, path: str) -> bool:
+    shown = await gateway.api.get(path)
+    figures = (shown["state"], shown["quarantined"], shown["queue"])
+    is_heard = shown["last_event_at"] is not None and shown["lag_seconds"] is not None
+    return figures == ("ok", 1, None) and is_heard and shown["events_per_second"] > 0
+
+
+async def _push(url: str, token: str, body: bytes) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        return answer.status
+
+
+async def _is_refused(source: dict[str, Any], body: bytes) -> bool:
+    return await _push(source["push_url"], source["token"], body) == 401
+
+
+async def _is_held_off(source: dict[str, Any], body: bytes) -> bool:
+    return await _push(source["push_url"], source["token"], body) == 503

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from app.domain.configuration import Configuration, Source
-from app.ingest.intake import Intake
+from app.ingest.intake import MAX_BYTES, Intake
 from app.ingest.recorder import Recorder
+from app.ingest.room import Room
 from tests.unit.ingest.parts import FakePull, FakeStore, Journal, configuration, decode, message, reached, source
+from tests.unit.ingest.pushing import no_pushes, pushing
 
 
 class Scene:
@@ -26,8 +28,9 @@ class Scene:
             recorder=Recorder(store=self.store, decode=decode, wake=lambda _: None),
             store=self.store,
             configuration=lambda: self.configuration,
-            max_messages=100,
-            is_polled=lambda source: source.kind != "pushed",
+            is_polled=lambda each: each.kind != "s3",
+            room=Room(max_messages=100, max_bytes=MAX_BYTES),
+            pushes=no_pushes(),
         )
         self.running = asyncio.create_task(self.intake.run(self.stop))
 
@@ -38,7 +41,7 @@ class Scene:
 
     async def add(self, *sources: Source) -> list[FakePull]:
         """Set up just these sources and give those that were opened for it, in the order asked for."""
-        new = [each for each in sources if self.configuration.sources.get(each.id) != each]
+        new = [each for each in sources if each.kind == "fake" and self.configuration.sources.get(each.id) != each]
         self.configuration = configuration(*sources)
         opened = dict([await self._next() for _ in new])
         return [opened[each.id] for each in new]
@@ -105,6 +108,19 @@ async def test_a_changed_source_is_opened_as_it_is_now(scene: Scene) -> None:
     assert (second.closed, scene.opened.empty()) == (0, True)
 
 
+async def test_what_pushes_or_is_paused_is_not_polled(scene: Scene) -> None:
+    """A source that is paused later is polled no more, and polled again when it is not."""
+    [pull] = await scene.add(source(1))
+    scene.configuration = configuration(replace(source(1), is_paused=True), pushing(2))
+    await reached(lambda: pull.closed)
+
+    [again] = await scene.add(source(1), pushing(2))
+    again.feed.put_nowait([message("a")])
+
+    assert await again.acked.get() == ("a",)
+    assert scene.opened.empty()
+
+
 async def test_one_source_that_cannot_be_opened_stops_no_other(scene: Scene) -> None:
     """A kind this version does not know shows as the source's state; its neighbour is worked off."""
     good_open = scene.intake._around.open_source
@@ -124,34 +140,6 @@ async def test_one_source_that_cannot_be_opened_stops_no_other(scene: Scene) -> 
     assert await pull.acked.get() == ("a",)
     await reached(lambda: len(scene.store.states) == 2)
     assert (source(1).id, "failing", "KeyError: 'unknown'") in scene.store.states
-
-
-async def test_a_paused_source_is_not_polled(scene: Scene) -> None:
-    """Its poll under way ends within a moment, as that of a deleted one; it is opened again when the pause ends."""
-    [first] = await scene.add(source(1))
-    first.feed.put_nowait([message("a")])
-    await first.acked.get()
-
-    scene.configuration = configuration(replace(source(1), is_paused=True))
-    await reached(lambda: first.closed)
-    was_opened = scene.opened.qsize()
-    [second] = await scene.add(source(1))
-    second.feed.put_nowait([message("b")])
-
-    assert was_opened == 0
-    assert await second.acked.get() == ("b",)
-
-
-async def test_a_source_that_is_pushed_to_is_not_polled(scene: Scene) -> None:
-    """Nor is one that is made paused; their neighbour is."""
-    pushed, paused = replace(source(2), kind="pushed"), replace(source(3), is_paused=True)
-    scene.configuration = configuration(pushed, paused, source(1))
-
-    wanted, pull = await scene.opened.get()
-    pull.feed.put_nowait([message("a")])
-    await pull.acked.get()
-
-    assert (wanted.id, scene.opened.empty()) == (source(1).id, True)
 
 
 async def test_a_configuration_that_cannot_be_read_ends_nothing(scene: Scene) -> None:
