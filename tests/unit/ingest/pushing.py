@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Self
 
 from app.domain.configuration import Configuration, Source
 from app.domain.errors import StoreUnavailable
@@ -13,7 +14,7 @@ from app.ingest.push import Arriving, Pushes, PushSurroundings, Verdict
 from app.ingest.recognition import Road
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room
-from tests.unit.ingest.parts import FakeStore, Journal, configuration, decode, source
+from tests.unit.ingest.parts import FakeStore, Journal, configuration, decode, reached, source
 
 TOKEN = "right-token"
 
@@ -77,11 +78,10 @@ class Scene:
             )
         )
 
-    async def __aenter__(self) -> "Scene":
+    async def __aenter__(self) -> Self:
         self.recording = asyncio.create_task(self.recorder.run(self.recorder_stop))
         self.running = asyncio.create_task(self.pushes.run(self.stop))
-        while not self.pushes.is_open:
-            await asyncio.sleep(0)
+        await reached(lambda: self.pushes.is_open)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -89,7 +89,7 @@ class Scene:
             task.cancel()
         await asyncio.gather(self.running, self.recording, return_exceptions=True)
 
-    async def push(
+    async def push(  # noqa: PLR0913 -- what pushes differ in
         self,
         body: str = "a",
         *,
