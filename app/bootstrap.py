@@ -20,6 +20,7 @@ from app.domain.ids import ID_BYTES, ReplicaId
 from app.domain.ports import PullSource, PushSource
 from app.first_key import make_first_key
 from app.ingest.intake import MAX_BYTES, Intake
+from app.ingest.pulse import Pulses
 from app.ingest.push import Pushes, PushSurroundings
 from app.ingest.recognition import Road
 from app.ingest.recorder import Recorder
@@ -31,6 +32,7 @@ from app.store.database import Database
 from app.store.lock import serving_alone
 from app.store.migrate import migrate, prepare
 from app.store.outbox import SqlOutbox
+from app.store.pulse import SqlPulseStore
 from app.store.record import SqlEventStore
 from app.store.replaying import Replaying
 from app.store.upkeep import Upkeep
@@ -61,6 +63,7 @@ class Gateway:
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
         replica = ReplicaId(secrets.token_bytes(ID_BYTES))
         self._outbox = SqlOutbox(self._database, replica, lease_seconds=settings.delivery.lease_seconds)
+        self._pulses = Pulses(SqlPulseStore(self._database, replica))
         self._relay = self._build_relay()
         self._replaying = Replaying(self._database, replica, wake=self._relay.wake)
         self._intake, self._pushes = self._build_intake()
@@ -115,7 +118,7 @@ class Gateway:
     async def _work(self) -> None:
         if not await self._prepare():
             return
-        running = [self._watch.run, self._upkeep.run]
+        running = [self._watch.run, self._upkeep.run, self._pulses.run]
         if "ingest" in self._parts:
             running.append(self._intake.run)
         if "relay" in self._parts:
@@ -181,7 +184,7 @@ class Gateway:
 
     def _build_intake(self) -> tuple[Intake, Pushes]:
         store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
-        recorder = Recorder(store=store, decode=decode, wake=self._relay.wake)
+        recorder = Recorder(store=store, decode=decode, wake=self._relay.wake, count=self._pulses.heard)
         room = Room(max_messages=self._settings.ingest.max_messages, max_bytes=MAX_BYTES)
         pushes = Pushes(
             PushSurroundings(
@@ -201,6 +204,7 @@ class Gateway:
             configuration=self._watch.current,
             room=room,
             pushes=pushes,
+            measured=self._pulses.measured,
             is_polled=lambda source: _road_of(source) is None,
         )
         return intake, pushes
@@ -216,6 +220,7 @@ class Gateway:
             changed=self._watch.hint,
             wake=self._relay.wake,
             serves_api="api" in self._parts,
+            public_url=self._settings.server.public_url,
             pushes=self._pushes if "ingest" in self._parts else None,
         )
 

@@ -19,6 +19,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from app.domain.authority import is_authority
 from app.domain.errors import SettingsError
 
 PREFIX: Final = "BUCKETPOST_"
@@ -28,6 +29,17 @@ FILE: Final = "bucketpost.yaml"
 
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _public_url(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    scheme, _, authority = value.strip().removesuffix("/").partition("://")
+    if not value.strip():
+        return None
+    if scheme.lower() not in ("http", "https") or not is_authority(authority):
+        raise ValueError("give https://host or https://host:port, without a path, a query or credentials")
+    return f"{scheme.lower()}://{authority}"
 
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
@@ -51,6 +63,11 @@ class ServerSettings(_Section):
     port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     stop_seconds: float = Field(
         default=25, gt=0, le=3600, description="after SIGTERM, what is in flight may take this long"
+    )
+    public_url: Annotated[str | None, BeforeValidator(_public_url)] = Field(
+        default=None,
+        description="where stores and SNS reach this gateway, as https://host or https://host:port; "
+        "empty: where the API was asked",
     )
 
 
@@ -167,6 +184,8 @@ def _fields() -> Iterator[tuple[str, Any]]:
 def _default_text(default: Any) -> str:
     if isinstance(default, SecretStr):
         return default.get_secret_value()
+    if default is None:
+        return ""
     if isinstance(default, bool):
         return str(default).lower()
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

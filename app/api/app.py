@@ -30,7 +30,7 @@ from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
 from app.api.replays import ReplayFields
-from app.api.sources import SourceFields
+from app.api.source_fields import SourceFields
 from app.api.state import ApiState, Kinds
 from app.api.subscription_fields import SubscriptionFields
 

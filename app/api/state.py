@@ -58,6 +58,7 @@ class Kinds:
 class ApiState:
     """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due.
 
+    `public_url` is where senders of pushes reach the gateway; without one it is where the API was asked at.
     `pushes` takes what stores and SNS push; a process that does not take events in has none.
     """
 
@@ -70,6 +71,7 @@ class ApiState:
     changed: Callable[[], None]
     wake: Callable[[frozenset[LaneId]], None]
     serves_api: bool = True
+    public_url: str | None = None
     pushes: Pushes | None = None
 
     @property

@@ -8,6 +8,7 @@ from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
 from app.domain.ids import LaneId, SourceId
 from app.domain.message import Heard, Message, Pushed, QueueMeasure, Recorded
 from app.domain.outcome import Outcome
+from app.domain.pulse import Pulse
 
 
 class PullSource(Protocol):
@@ -75,6 +76,19 @@ class EventStore(Protocol):
 
     async def note_source(self, source_id: SourceId, state: SourceState, error: str | None) -> None:
         """Keep a source's state and last error for people to see. Raises StoreUnavailable."""
+
+
+class PulseStore(Protocol):
+    """Where a process says what it measured of its sources lately. What it does not repeat is soon taken for old."""
+
+    async def note(self, pulses: Sequence[Pulse]) -> None:
+        """Keep pulses in the place of what this process noted of the same sources before; none is no call at all.
+
+        Raises StoreUnavailable. Cancelled: some may have been kept.
+        """
+
+    async def leave(self) -> None:
+        """Take out what this process noted: it measures no more. Raises StoreUnavailable."""
 
 
 class ConfigurationStore(Protocol):

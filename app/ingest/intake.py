@@ -10,7 +10,7 @@ import structlog
 from app.domain.configuration import Configuration, Source
 from app.domain.ids import SourceId, public_id
 from app.domain.ports import EventStore
-from app.ingest.poller import OpenSource, Poller, Surroundings
+from app.ingest.poller import Measured, OpenSource, Poller, Surroundings
 from app.ingest.push import Pushes
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room, first_of
@@ -45,17 +45,18 @@ class Intake:
         configuration: Callable[[], Configuration],
         room: Room,
         pushes: Pushes,
+        measured: Measured = lambda *_: None,
         is_polled: Callable[[Source], bool] = lambda _: True,
     ) -> None:
         """Take the parts; `configuration` gives the newest snapshot, the same object while nothing changed.
 
-        `room` bounds what is received and not yet recorded; `is_polled` tells which sources are read by us rather
-        than pushed to us.
+        `room` bounds what is received and not yet recorded, `measured` is told what waits in a source; `is_polled`
+        tells which sources are read by us rather than pushed to us.
         """
         self._pushes = pushes
-        self._is_polled = is_polled
         self._recorder = recorder
         self._configuration = configuration
+        self._is_polled = is_polled
         self._seen: Configuration | None = None
         self._running: dict[SourceId, _Running] = {}
         self._around = Surroundings(
@@ -63,6 +64,7 @@ class Intake:
             record=recorder.record,
             note=store.note_source,
             room=room,
+            measured=measured,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -29,6 +29,9 @@ LONGEST_PAUSE_SECONDS: Final = 3.0
 _log = structlog.get_logger(__name__)
 
 
+Count = Callable[[Sequence[Heard]], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Handed:
     """What one call handed in, message by message; the commit resolves `done` with those it left out."""
@@ -48,12 +51,17 @@ class Recorder:
         store: EventStore,
         decode: Callable[..., Decoded],
         wake: Wake,
+        count: Count = lambda _: None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Take the parts; `decode(body, *, tenant_id, profile)` never raises; nothing is recorded before `run`."""
+        """Take the parts; `decode(body, *, tenant_id, profile)` never raises; nothing is recorded before `run`.
+
+        `count` is told what was committed, known events too.
+        """
         self._store = store
         self._decode = decode
         self._wake = wake
+        self._count = count
         self._sleep = sleep
         self._waiting: deque[_Handed] = deque()
         self._arrived = asyncio.Event()
@@ -140,6 +148,7 @@ class Recorder:
             _resolve(handed, left)
         for each, error in hopeless:
             _log.error("message.refused", source_id=public_id("src", each.source_id), error=str(error))
+        self._count([each for each in heard if id(each) not in refused])
         self._tell(recorded, messages=len(heard), refused=len(hopeless), seconds=time.monotonic() - started)
 
     async def _record_patiently(self, batch: Sequence[Heard]) -> Recorded:

@@ -3,9 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -49,21 +50,32 @@ async def put_in_quarantine(connection: AsyncConnection, batch: Sequence[Heard])
 
 
 async def note_signs_of_life(connection: AsyncConnection, batch: Sequence[Heard]) -> None:
-    """Note that sources were heard from, and test events. The row of a source that is being noted is passed over."""
+    """Note that sources were heard from, told of events, known ones too, or sent a test event.
+
+    The row of a source that is being noted is passed over.
+    """
     tested = {heard.source_id for heard in batch if heard.decoded.is_test_event}
     if tested:
         await _note_tests(connection, tested)
-    is_stale = or_(source.c.last_received_at.is_(None), source.c.last_received_at < now(-_SIGN_OF_LIFE_SECONDS))
+    eventful = {heard.source_id for heard in batch if heard.decoded.events}
+    is_stale = or_(
+        _is_stale(source.c.last_received_at),
+        and_(one_of(connection, source.c.id, eventful), _is_stale(source.c.last_event_at)),
+    )
     silent = await connection.execute(
         select(source.c.id)
         .where(one_of(connection, source.c.id, {heard.source_id for heard in batch}), is_stale)
         .with_for_update(key_share=True, skip_locked=True)
     )
-    ids = list(silent.scalars())
-    if ids:
-        await connection.execute(
-            update(source).where(one_of(connection, source.c.id, ids)).values(last_received_at=now())
-        )
+    ids = set(silent.scalars())
+    for heard_from, moments in (
+        (ids & eventful, {"last_received_at": now(), "last_event_at": now()}),
+        (ids - eventful, {"last_received_at": now()}),
+    ):
+        if heard_from:
+            await connection.execute(
+                update(source).where(one_of(connection, source.c.id, heard_from)).values(**moments)
+            )
 
 
 async def note_state(connection: AsyncConnection, source_id: SourceId, *, state: str, error: str | None) -> None:
@@ -86,6 +98,10 @@ async def _note_tests(connection: AsyncConnection, sources: Collection[SourceId]
         .where(one_of(connection, source.c.id, list(found.scalars())))
         .values(test_event_at=now(), last_received_at=now())
     )
+
+
+def _is_stale(moment: Column[datetime]) -> ColumnElement[bool]:
+    return or_(moment.is_(None), moment < now(-_SIGN_OF_LIFE_SECONDS))
 
 
 def _quarantine_id(heard: Heard, refusal: Refusal) -> QuarantineId:

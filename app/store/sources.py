@@ -22,6 +22,8 @@ class NewSource:
     name: str
     kind: str
     config: Mapping[str, JSON]
+    is_paused: bool = False
+    token_hash: bytes | None = None
 
 
 async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewSource) -> Source:
@@ -35,7 +37,8 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewSourc
             name=new.name,
             kind=new.kind,
             config=dict(new.config),
-            is_paused=False,
+            token_hash=new.token_hash,
+            is_paused=new.is_paused,
             state="starting",
             created_at=moment,
             updated_at=moment,
@@ -47,6 +50,8 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewSourc
         name=new.name,
         kind=new.kind,
         config=new.config,
+        token_hash=new.token_hash,
+        is_paused=new.is_paused,
         created_at=moment,
         updated_at=moment,
     )
@@ -79,7 +84,7 @@ async def read_all(connection: AsyncConnection) -> Sequence[Source]:
 
 
 async def change(connection: AsyncConnection, changed: Source) -> Source:
-    """Write down what may change of a source: name and config. Lock changes before reading it."""
+    """Write down what may change of a source: name, config, pause and token. Lock changes before reading it."""
     moment = await bump_epoch(connection)
     written = await connection.execute(
         update(source)
@@ -87,6 +92,8 @@ async def change(connection: AsyncConnection, changed: Source) -> Source:
         .values(
             name=changed.name,
             config=dict(changed.config),
+            is_paused=changed.is_paused,
+            token_hash=changed.token_hash,
             updated_at=moment,
         )
         .returning(source)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreError
 from app.domain.ids import ID_BYTES, ReplicaId
-from app.store import chores, prune
+from app.store import chores, prune, pulse
 from app.store.database import Database, sqlstate
 from app.store.days import partitions
 from app.store.partitions import drop_day, make_days
@@ -84,6 +84,8 @@ class Upkeep:
         # First what keeps days from going.
         await self._delete_slices(prune.delete_old_dead_letters, self._dead_letter_days)
         await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
+        async with self._database.write() as connection:
+            await pulse.forget_dead(connection)
         await self._prune_events()
         if self._database.dialect == "postgresql":
             await self._drop_days()

@@ -59,7 +59,7 @@ async def add_subscription(
     return subscription
 
 
-async def add_queue(api: ApiClient, aws: Aws, queue_url: str) -> dict[str, Any]:
+async def add_queue(api: ApiClient, aws: Aws, queue_url: str, **fields: Any) -> dict[str, Any]:
     """Register a queue; short spans, because moto's long poll outlives a killed client and swallows a message."""
     config = {
         "queue_url": queue_url,
@@ -68,5 +68,6 @@ async def add_queue(api: ApiClient, aws: Aws, queue_url: str) -> dict[str, Any]:
         "wait_seconds": 1,
         "visibility_seconds": 2,
     }
-    source: dict[str, Any] = await api.post("/sources", {"name": queue_url, "kind": "sqs", "config": config})
+    body = {"name": queue_url, "kind": "sqs", "config": config, **fields}
+    source: dict[str, Any] = await api.post("/sources", body)
     return source

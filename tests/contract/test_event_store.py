@@ -158,7 +158,7 @@ async def test_what_cannot_be_decoded_is_kept_and_counted(stored: Stored) -> Non
 
 
 async def test_a_source_shows_signs_of_life(stored: Stored) -> None:
-    """A message sets when its source was last heard from; a test event is remembered apart."""
+    """A message sets when its source was last heard from, one with an event that too; a test event is apart."""
     await stored.add_source()
 
     await stored.store.record([heard(make_event(1))])
@@ -167,7 +167,9 @@ async def test_a_source_shows_signs_of_life(stored: Stored) -> None:
     (after_test,) = await stored.rows("source")
 
     assert after_event.last_received_at is not None
+    assert after_event.last_event_at is not None
     assert after_event.test_event_at is None
+    assert after_test.last_event_at == after_event.last_event_at
     assert after_test.test_event_at is not None
 
 
@@ -278,4 +280,24 @@ async def test_the_first_sign_of_life_is_not_repeated_within_a_second(stored: St
     (third,) = await stored.rows("source")
 
     assert first.last_received_at == second.last_received_at
+    assert first.last_event_at == second.last_event_at
     assert third.last_received_at > second.last_received_at
+
+
+async def test_the_last_event_counts_known_ones_and_waits_for_no_second(stored: Stored) -> None:
+    """A refusal is no event; the first event shows though its source was heard from just now, and a duplicate too."""
+    await stored.add_source()
+    await stored.store.record([heard(refusals=[Refusal(reason="not JSON", raw=b"{")])])
+    (refused,) = await stored.rows("source")
+    await stored.store.record([heard(make_event(1))])
+    (first,) = await stored.rows("source")
+    await stored.execute(update(source).values(last_event_at=now(-2.0)))
+    (aged,) = await stored.rows("source")
+
+    await stored.store.record([heard(make_event(1))])
+
+    (again,) = await stored.rows("source")
+    assert refused.last_received_at is not None
+    assert refused.last_event_at is None
+    assert first.last_event_at is not None
+    assert again.last_event_at > aged.last_event_at

@@ -68,6 +68,48 @@ def test_a_wrong_setting_stops_with_a_sentence(
         read_settings()
 
 
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("", None),
+        (" ", None),
+        ("https://hooks.example", "https://hooks.example"),
+        ("HTTPS://hooks.example:8443/", "https://hooks.example:8443"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_the_public_url_is_read_to_its_host(monkeypatch: pytest.MonkeyPatch, value: str, read: str | None) -> None:
+    """Without its final slash; empty is as good as not set."""
+    monkeypatch.setenv("BUCKETPOST_SERVER__PUBLIC_URL", value)
+
+    assert read_settings().server.public_url == read
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hooks.example",
+        "ftp://hooks.example",
+        "https://",
+        "https://hooks.example/bucketpost",
+        "https://hooks.example?x=1",
+        "https://hooks.example#x",
+        "https://user:word@hooks.example",
+        "https://hooks.example:0",
+        "https://hooks.example:65536",
+        "https://hooks example",
+        "https://[::1",
+        "https://hooks.example//",
+    ],
+)
+def test_a_public_url_with_more_than_a_host_stops_the_start(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """What comes after it is ours, and credentials would be shown to everybody."""
+    monkeypatch.setenv("BUCKETPOST_SERVER__PUBLIC_URL", value)
+
+    with pytest.raises(SettingsError, match="BUCKETPOST_SERVER__PUBLIC_URL"):
+        read_settings()
+
+
 def test_names_for_tests_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """BUCKETPOST_TEST_ names belong to the tests."""
     monkeypatch.setenv("BUCKETPOST_TEST_ANYTHING", "1")

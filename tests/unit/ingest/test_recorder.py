@@ -9,7 +9,7 @@ import pytest
 from app.domain.configuration import Profile
 from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.ids import LaneId, TenantId
-from app.domain.message import Decoded, Message
+from app.domain.message import Decoded, Heard, Message
 from app.ingest.recorder import Recorder
 from tests.unit.ingest.parts import Clock, FakeStore, decode, message, source
 
@@ -96,6 +96,18 @@ async def test_a_refused_message_does_not_fail_its_neighbours() -> None:
 
     assert sorted(store.committed) == ["a", "c"]
     assert [each.raw for each in store.quarantine] == [b"bad!"]
+
+
+async def test_what_was_committed_is_counted() -> None:
+    """After the commit, message by message; what no form of the database takes is not."""
+    store, counted = FakeStore([]), list[Sequence[Heard]]()
+    recorder = Recorder(store=store, decode=decode, wake=lambda _: None, count=counted.append)
+    async with _running(recorder):
+        await asyncio.gather(*(_recording(recorder, body) for body in ("a", "bad!", "?worse!!")))
+
+    told = [each.decoded for batch in counted for each in batch]
+    assert sorted(event.record for each in told for event in each.events) == [b"a", b"bad!"]
+    assert not [refusal for each in told for refusal in each.refusals]
 
 
 async def test_a_hopeless_message_alone_is_given_back() -> None:
