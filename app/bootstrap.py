@@ -14,8 +14,10 @@ import app
 from app import destinations, sources
 from app.api.app import ApiState, create_app
 from app.decode import decode
+from app.domain.configuration import Source
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import ID_BYTES, ReplicaId
+from app.domain.ports import PullSource
 from app.first_key import make_first_key
 from app.ingest.intake import Intake
 from app.ingest.recorder import Recorder
@@ -176,7 +178,7 @@ class Gateway:
     def _build_intake(self) -> Intake:
         store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
         return Intake(
-            open_source=lambda source: sources.KINDS[source.kind].open(source),
+            open_source=_open_pulled,
             recorder=Recorder(store=store, decode=decode, wake=self._relay.wake),
             store=store,
             configuration=self._watch.current,
@@ -217,6 +219,13 @@ async def migrate_database(settings: Settings) -> bool:
         return await migrate(database)
     finally:
         await database.aclose()
+
+
+def _open_pulled(source: Source) -> PullSource:
+    kind = sources.KINDS[source.kind]
+    if not isinstance(kind, sources.PullKind):
+        raise TypeError(f"A source of kind {source.kind} is not polled.")
+    return kind.open(source)
 
 
 class _Server(uvicorn.Server):

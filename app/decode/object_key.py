@@ -4,25 +4,9 @@ S3, MinIO and RustFS write keys as HTML forms do; Ceph RGW and versitygw write t
 every `+` and `%`. Text decoding would fold different invalid bytes into one character: hence bytes.
 """
 
-from typing import Final
 from urllib.parse import unquote_to_bytes
-
-from app.decode.part import Part
-
-_PLAIN_SOURCES: Final = frozenset({"ceph:s3"})
 
 
 def object_key(received: str, *, is_plain: bool) -> bytes:
     """Give the key's bytes. A `%` that begins no escape stands for itself."""
     return received.encode("utf-8") if is_plain else unquote_to_bytes(received.replace("+", " "))
-
-
-def writes_plain_keys(event_source: str, *, identity: Part, bucket: Part) -> bool:
-    """Tell whether a record's writer leaves keys as they are.
-
-    versitygw says it is `aws:s3`, but puts the object into the bucket's arn and spells `PrincipalId` its own way.
-    """
-    if event_source in _PLAIN_SOURCES or "PrincipalId" in identity.members:
-        return True
-    arn = bucket.members.get("arn")
-    return isinstance(arn, str) and "/" in arn

@@ -6,13 +6,15 @@ Unknown names, versions and members pass. Each record stands alone: a bad one is
 from datetime import UTC, datetime
 from typing import Final
 
+from app.decode.dialect import PLAIN_KEYS, dialect_of
 from app.decode.document import RECORDS, Document, Element
-from app.decode.object_key import object_key, writes_plain_keys
+from app.decode.object_key import object_key
 from app.decode.own_block import own_block
 from app.decode.part import Part
 from app.decode.undecodable import Undecodable, kind_of, refusal, shown
 from app.domain.change import canonical_name, change_of
-from app.domain.event import Event
+from app.domain.configuration import Profile
+from app.domain.event import Dialect, Event
 from app.domain.identity import Said, identify
 from app.domain.ids import TenantId
 from app.domain.message import Decoded, Refusal
@@ -28,7 +30,7 @@ def recognises(document: Document) -> bool:
     return document.records is not None or RECORDS in document.members
 
 
-def decode(document: Document, tenant_id: TenantId) -> Decoded:
+def decode(document: Document, tenant_id: TenantId, profile: Profile) -> Decoded:
     """Read every record; an empty array says nothing, so nothing is refused either. Raises Undecodable."""
     if document.records is None:
         raise Undecodable(f"has {kind_of(document.members[RECORDS])} as its Records, not an array")
@@ -36,18 +38,20 @@ def decode(document: Document, tenant_id: TenantId) -> Decoded:
     refusals: list[Refusal] = []
     for number, element in enumerate(document.records, start=1):
         try:
-            events.append(_event(element, tenant_id))
+            events.append(_event(element, tenant_id, profile))
         except Undecodable as problem:
             refusals.append(refusal(f"Record {number}", problem, element.raw))
     return Decoded(events=tuple(events), refusals=tuple(refusals))
 
 
-def _event(element: Element, tenant_id: TenantId) -> Event:
+def _event(element: Element, tenant_id: TenantId, profile: Profile) -> Event:
     if element.fault is not None:
         raise Undecodable(element.fault)
     if not isinstance(element.value, dict):
         raise Undecodable(f"is {kind_of(element.value)}, not an object")
-    received_key, said = _said(Part(element.value), tenant_id, record_characters=len(element.text))
+    record = Part(element.value)
+    dialect = dialect_of(record) if profile == "auto" else profile
+    received_key, said = _said(record, tenant_id, dialect=dialect, record_characters=len(element.text))
     event_id, day = identify(said)
     return Event(
         id=event_id,
@@ -68,11 +72,12 @@ def _event(element: Element, tenant_id: TenantId) -> Event:
         request_id=said.request_id,
         host_id=said.host_id,
         extra=said.extra,
+        dialect=dialect,
         record=_storable_bytes(element),
     )
 
 
-def _said(record: Part, tenant_id: TenantId, *, record_characters: int) -> tuple[str, Said]:
+def _said(record: Part, tenant_id: TenantId, *, dialect: Dialect, record_characters: int) -> tuple[str, Said]:
     """Read a record into the key as received, and all that tells it from others."""
     event_source = record.text("eventSource") or ""
     time_text = record.required_text("eventTime")
@@ -81,13 +86,12 @@ def _said(record: Part, tenant_id: TenantId, *, record_characters: int) -> tuple
     bucket, thing = s3.part("bucket"), s3.part("object")
     identity, response = record.part("userIdentity"), record.part("responseElements")
     received_key = thing.required_text("key")
-    is_plain = writes_plain_keys(event_source, identity=identity, bucket=bucket)
     return received_key, Said(
         tenant_id=tenant_id,
         event_source=event_source,
         region=record.text("awsRegion"),
         bucket=bucket.required_text("name"),
-        key=_key(received_key, is_plain=is_plain),
+        key=_key(received_key, is_plain=dialect in PLAIN_KEYS),
         version_id=_version_id(thing),
         name=name,
         time_text=time_text,

@@ -3,6 +3,7 @@
 from typing import Final
 
 from app.decode.document import Document
+from app.domain.configuration import Profile
 from app.domain.ids import TenantId
 from app.domain.message import Decoded
 
@@ -14,6 +15,6 @@ def recognises(document: Document) -> bool:
     return document.members.get("Event") == NAME
 
 
-def decode(_document: Document, _tenant_id: TenantId) -> Decoded:
+def decode(_document: Document, _tenant_id: TenantId, _profile: Profile) -> Decoded:
     """Say that it is one."""
     return Decoded(is_test_event=True)

@@ -6,13 +6,13 @@ from typing import Final, Protocol
 
 from pydantic import BaseModel
 
-from app.destinations.guard import Network
 from app.destinations.kafka import Kafka
 from app.destinations.kafka_config import KafkaConfig
 from app.destinations.webhook import Webhook
 from app.destinations.webhook_config import WebhookConfig, hide_headers
 from app.domain.configuration import JSON, Format
 from app.domain.ports import Destination
+from app.outbound.guard import Network
 
 
 class Open(Protocol):

@@ -12,8 +12,8 @@ from typing import Final
 
 import aiohttp
 
-from app.destinations.guard import AddressRefused
 from app.domain.outcome import RESPONSE_KEPT_BYTES, Outcome
+from app.outbound.guard import AddressRefused
 
 READ_BYTES: Final = 16 * 1024
 _DIGITS_OF_SECONDS: Final = 9

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from app.destinations.guard import Network
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.outbound.guard import Network
 
 if TYPE_CHECKING:
     from app.destinations.kafka_writer import KafkaWriter

@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.destinations.guard import check_host, judge_metadata
+from app.outbound.guard import check_host, judge_metadata
 
 MOST_SERVERS: Final = 32
 HIGHEST_PORT: Final = 65_535

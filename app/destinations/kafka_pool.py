@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from app.destinations.guard import AddressRefused, judge_metadata
 from app.destinations.kafka_config import parse_servers
 from app.destinations.kafka_producer import Producer
-from app.destinations.resolver import GuardedResolver
+from app.outbound.guard import AddressRefused, judge_metadata
+from app.outbound.resolver import GuardedResolver
 
 IDLE_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 4.5

@@ -34,8 +34,8 @@ from aiokafka.errors import (
 )
 
 from app.destinations.formats import KafkaMessage
-from app.destinations.guard import AddressRefused
 from app.domain.outcome import OutcomeKind
+from app.outbound.guard import AddressRefused
 
 # While a broker is down it complains ten times a second, at error level; what it would say is in the outcomes.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -17,12 +17,12 @@ from yarl import URL
 
 from app.destinations.answer import READ_BYTES, Answer, explain, parse_retry_after
 from app.destinations.formats import http_message
-from app.destinations.guard import Network, guarded_socket, parse_url, private_judge
-from app.destinations.resolver import GuardedResolver
 from app.destinations.signing import sign
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.outbound.guard import Network, guarded_socket, parse_url, private_judge
+from app.outbound.resolver import GuardedResolver
 
 CLOSE_SECONDS: Final = 2.0
 # Beyond this aiohttp warns of bytes that are written in one piece.

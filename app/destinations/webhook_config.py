@@ -6,8 +6,8 @@ from typing import Final, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from app.destinations.guard import Network, check_url
 from app.domain.configuration import JSON
+from app.outbound.guard import Network, check_url
 
 MOST_HEADERS: Final = 50
 LONGEST_VALUE: Final = 4096

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from app.domain.ids import EndpointId, LaneId, SourceId, SubscriptionId, TenantId
 
@@ -12,6 +12,9 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 Format = Literal["standard", "s3", "cloudevents", "cloudevents-binary"]
 Ordering = Literal["none"]
 SourceState = Literal["starting", "ok", "failing"]
+Profile = Literal["auto", "aws", "minio", "rustfs", "ceph", "versitygw"]
+
+PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 
 # Standard Webhooks 1.0, "Retries": after each failure, then the delivery is dead. Seconds.
 DEFAULT_SCHEDULE_SECONDS: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
@@ -62,19 +65,28 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where messages come from, and how it fares."""
+    """Where messages come from, and how it fares. `token_hash` is the SHA-256 of a push source's token."""
 
     id: SourceId
     tenant_id: TenantId
     name: str
     kind: str
     config: Mapping[str, JSON]
+    token_hash: bytes | None = None
+    is_paused: bool = False
     state: SourceState = "starting"
     last_error: str | None = None
     last_received_at: datetime | None = None
+    last_event_at: datetime | None = None
     test_event_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def profile(self) -> Profile:
+        """Which store's ways its messages follow where they do not say so themselves."""
+        profile = self.config.get("profile")
+        return next((each for each in PROFILES if each == profile), "auto")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,10 @@ Change = Literal[
     "other",
 ]
 
+Dialect = Literal["aws", "eventbridge", "minio", "rustfs", "ceph", "versitygw", "r2", "other"]
+"""Who wrote a record, which says how its sequencer compares. EventBridge and R2 have shapes of their own, the others
+write S3 records."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -55,6 +59,7 @@ class Event:
     request_id: str | None
     host_id: str | None
     extra: str | None
+    dialect: Dialect
     record: bytes
 
     @property

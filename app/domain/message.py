@@ -1,6 +1,9 @@
 """What sources hand over and what becomes of it, on the way from a message to what is written down."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
 from app.domain.event import Event
 from app.domain.ids import LaneId, SourceId, TenantId
@@ -8,11 +11,24 @@ from app.domain.ids import LaneId, SourceId, TenantId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message of a source: its body as it came, and the source's own receipt to acknowledge it by."""
+    """One message of a source: its body as it came, and the source's own receipt to acknowledge it by.
+
+    `sent_at` is when the source took it, where the source says so.
+    """
 
     body: bytes
     receipt: str
     message_id: str
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """A push as its source sees it: names of headers in lower case; the token it came with was compared before."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    token: Literal["absent", "wrong", "right"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

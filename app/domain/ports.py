@@ -6,7 +6,7 @@ from typing import Protocol
 from app.domain.configuration import Configuration, Endpoint, SourceState
 from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
 from app.domain.ids import LaneId, SourceId
-from app.domain.message import Heard, Message, Recorded
+from app.domain.message import Heard, Message, Pushed, Recorded
 from app.domain.outcome import Outcome
 
 
@@ -34,6 +34,20 @@ class PullSource(Protocol):
 
     async def aclose(self) -> None:
         """Free the connections; whatever is not acknowledged comes again."""
+
+
+class PushSource(Protocol):
+    """A place that hands its messages over by itself: vouches for what comes in its name. One instance a source."""
+
+    async def accept(self, pushed: Pushed) -> Message | None:
+        """Vouch for a push and give the message to record; None when it was dealt with and says nothing to record.
+
+        Raises Unauthorized, Forged, and SourceError when it cannot tell for now: the sender should try again.
+        Cancelled: nothing was recorded; what was asked of others may have been done.
+        """
+
+    async def aclose(self) -> None:
+        """Free the connections within a bound."""
 
 
 class EventStore(Protocol):

@@ -12,7 +12,6 @@ import structlog
 
 from app.domain.configuration import Source
 from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
-from app.domain.ids import TenantId
 from app.domain.message import Decoded, Heard, Message, Recorded, Refusal
 from app.domain.ports import EventStore, Sleep, Wake
 from app.ingest.bisection import record_good
@@ -49,7 +48,7 @@ class Recorder:
         wake: Wake,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Take the parts; `decode(body, *, tenant_id)` never raises; nothing is recorded before `run`."""
+        """Take the parts; `decode(body, *, tenant_id, profile)` never raises; nothing is recorded before `run`."""
         self._store = store
         self._decode = decode
         self._wake = wake
@@ -99,16 +98,16 @@ class Recorder:
         heard: list[Heard] = []
         since = time.monotonic()
         for message in messages:
-            decoded = self._decoded(message.body, source.tenant_id)
+            decoded = self._decoded(message.body, source)
             heard.append(Heard(source_id=source.id, tenant_id=source.tenant_id, decoded=decoded))
             if time.monotonic() - since > DECODING_SECONDS:
                 await asyncio.sleep(0)
                 since = time.monotonic()
         return heard
 
-    def _decoded(self, body: bytes, tenant_id: TenantId) -> Decoded:
+    def _decoded(self, body: bytes, source: Source) -> Decoded:
         try:
-            return self._decode(body, tenant_id=tenant_id)
+            return self._decode(body, tenant_id=source.tenant_id, profile=source.profile)
         except Exception as error:  # noqa: BLE001 -- a bug: in the queue the message would come again for ever
             _log.error("message.undecodable", exc_info=error)
             return Decoded(refusals=(Refusal(reason=f"Decoding failed: {type(error).__name__}.", raw=body),))

@@ -2,24 +2,33 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel
 
 from app.domain.configuration import Source
-from app.domain.ports import PullSource
+from app.domain.ports import PullSource, PushSource
 from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of source: what its config may say, and how one is opened (without any call yet)."""
+class PullKind:
+    """A kind of source that is polled: what its config may say, and how one is opened (without any call yet)."""
 
     config: type[BaseModel]
     open: Callable[[Source], PullSource]
 
 
-KINDS: Final[Mapping[str, Kind]] = {
-    "sqs": Kind(config=SqsConfig, open=SqsSource.open),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushKind:
+    """A kind of source that calls us, at /v1/ingest/ROAD/: what its config may say, and how one is opened."""
+
+    config: type[BaseModel]
+    road: Literal["s3", "sns"]
+    open: Callable[[Source], PushSource]
+
+
+KINDS: Final[Mapping[str, PullKind | PushKind]] = {
+    "sqs": PullKind(config=SqsConfig, open=SqsSource.open),
 }

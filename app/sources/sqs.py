@@ -1,39 +1,29 @@
-"""One SQS queue as a source: the calls to AWS. When to call is the poller's business, what is set up sqs_config.py's.
-
-The AWS library is imported at the first call and in a thread: importing it and reading its models takes seconds.
-"""
+"""One SQS queue as a source: the calls to AWS. When to call is the poller's business, its set-up in sqs_config.py."""
 
 import asyncio
-import functools
-import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import structlog
 
+from app.aws.clients import Access, client
+from app.aws.errors import translated
 from app.domain.configuration import Source
 from app.domain.errors import SourceError
 from app.domain.message import Message
-from app.sources.sqs_config import SqsConfig, leads_to_metadata
+from app.sources.sqs_config import SqsConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from aiobotocore.session import AioSession
     from types_aiobotocore_sqs import SQSClient
 
 BATCH: Final = 10  # what SQS gives and takes at most in one call
-CONNECT_SECONDS: Final = 5
 # Two tries of connecting and answering, and the pause between them.
 CALL_SECONDS: Final = 15.0
 # What a long poll may take beyond its own wait.
 POLL_MARGIN_SECONDS: Final = 15.0
 CLOSE_SECONDS: Final = 2.0
 CLOSED: Final = "The source is closed."
-
-_LONGEST_ERROR: Final = 1000
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -135,7 +125,7 @@ class SqsSource:
         self._is_closed = True
         self._clients = None
         try:
-            with _translated():
+            with translated():
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connections.aclose()
         except (SourceError, TimeoutError) as error:
@@ -153,42 +143,21 @@ class SqsSource:
         return self._clients
 
     async def _connect(self) -> "tuple[SQSClient, SQSClient]":
-        session = await asyncio.to_thread(_new_session)
+        access = Access(region=self._config.signing_region, endpoint_url=self._config.called_url)
         async with AsyncExitStack() as stack:
             read_seconds = self._config.wait_seconds + POLL_MARGIN_SECONDS
-            polling = await stack.enter_async_context(self._client(session, connections=1, read_seconds=read_seconds))
-            control = await stack.enter_async_context(self._client(session, connections=10, read_seconds=CALL_SECONDS))
+            polling = await stack.enter_async_context(client("sqs", access, connections=1, read_seconds=read_seconds))
+            control = await stack.enter_async_context(client("sqs", access, read_seconds=CALL_SECONDS))
             if self._is_closed:
                 raise SourceError(CLOSED)
             self._connections = stack.pop_all()
         return polling, control
 
-    @asynccontextmanager
-    async def _client(
-        self, session: "AioSession", *, connections: int, read_seconds: float
-    ) -> "AsyncIterator[SQSClient]":
-        from aiobotocore.config import AioConfig  # noqa: PLC0415 -- imported when needed, see the top
-
-        settings = AioConfig(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=read_seconds,
-            max_pool_connections=connections,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            connector_args={"socket_factory": _guarded_socket},
-        )
-        async with session.create_client(
-            "sqs",
-            region_name=self._config.signing_region,
-            endpoint_url=self._config.called_url,
-            config=settings,
-        ) as client:
-            yield client
-
     async def _call(self, call: Callable[[], Awaitable[_T]], *, within: float) -> _T:
         if self._is_closed:
             raise SourceError(CLOSED)
         try:
-            with _translated():
+            with translated():
                 async with asyncio.timeout(within):
                     return await call()
         except TimeoutError:
@@ -204,62 +173,3 @@ async def _in_tens(messages: Sequence[Message], call: Callable[[Sequence[Message
         if isinstance(answer, BaseException):
             raise answer
     return [answer for answer in answers if not isinstance(answer, BaseException)]
-
-
-def _guarded_socket(
-    address: tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]],
-) -> socket.socket:
-    """Make a socket, unless a name led to a metadata address."""
-    family, kind, protocol, _, (host, *_) = address
-    if leads_to_metadata(host):
-        raise OSError(f"{host} is a metadata address")
-    return socket.socket(family, kind, protocol)
-
-
-_loading: Final = threading.Lock()
-
-
-def _new_session() -> "AioSession":
-    """Make a session that looks for credentials afresh; the models are read once for the whole process."""
-    from aiobotocore.session import get_session  # noqa: PLC0415 -- imported when needed, see the top
-
-    session = get_session()
-    with _loading:
-        session.register_component("data_loader", _loader())
-        session.warm_up_loader_caches("sqs")  # type: ignore[attr-defined]  # the stubs lag behind
-    return session
-
-
-@functools.cache
-def _loader() -> object:
-    from aiobotocore.session import get_session  # noqa: PLC0415 -- imported when needed, see the top
-
-    return get_session().get_component("data_loader")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the AWS library raises into SourceError with AWS's own code and message."""
-    try:
-        yield
-    except TimeoutError:
-        raise
-    except _library_errors() as error:
-        # Only ClientError has an answer of AWS; botocore's network errors have a `response` that is None.
-        told = (getattr(error, "response", None) or {}).get("Error", {})
-        code, message = told.get("Code", type(error).__name__), told.get("Message", str(error))
-        raise SourceError(_sentence(code, message)) from error
-
-
-@functools.cache
-def _library_errors() -> tuple[type[Exception], ...]:
-    # Asked for only when something was raised, so that nothing is imported on the event loop.
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- imported when needed, see the top
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415 -- likewise
-
-    # ValueError: an endpoint that is no URL. RuntimeError: aiohttp's session was closed under the call.
-    return ClientError, BotoCoreError, ResponseParserError, OSError, ValueError, RuntimeError
-
-
-def _sentence(code: str, message: str) -> str:
-    return " ".join(f"{code}: {message}".replace("\0", " ").split())[:_LONGEST_ERROR]

@@ -1,14 +1,12 @@
 """What a source of kind `sqs` is told: the queue, where to call it, how long to wait and to hide."""
 
 import re
-import socket
-from ipaddress import ip_address
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.domain.metadata import is_metadata_address, is_metadata_name
+from app.outbound.chosen import checked_url
 
 # Queue URLs of AWS's public endpoints: today's, and the older ones that existing set-ups still name.
 _AWS_HOSTS: Final = re.compile(
@@ -17,35 +15,10 @@ _AWS_HOSTS: Final = re.compile(
 _VPC_HOST: Final = re.compile(r"(?:.+\.)?sqs\.(?P<region>[a-z0-9-]+)\.vpce\.amazonaws\.com(?:\.cn)?")
 
 
-def _checked_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ValueError("must be a URL with http:// or https:// and a host")
-    if parts.username is not None or any(character.isspace() or character < " " for character in text):
-        raise ValueError("must hold neither credentials nor white space")
-    if leads_to_metadata(host):
-        raise ValueError("names a metadata address, which is never a queue")
-    return text
-
-
 def _queue_url(text: str) -> str:
-    if not urlsplit(_checked_url(text)).path.strip("/"):
+    if not urlsplit(checked_url(text)).path.strip("/"):
         raise ValueError("must name a queue: https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE")
     return text
-
-
-def leads_to_metadata(host: str) -> bool:
-    """Tell whether a host is one where clouds hand out credentials, in whatever spelling of the address."""
-    host = host.rstrip(".").lower()
-    try:
-        # inet_aton reads every spelling that a socket would: 0xa9fea9fe, 2852039166, 169.254.43518.
-        return is_metadata_address(ip_address(host) if ":" in host else ip_address(socket.inet_aton(host)))
-    except (OSError, ValueError):
-        return is_metadata_name(host)
 
 
 class SqsConfig(BaseModel):
@@ -55,7 +28,7 @@ class SqsConfig(BaseModel):
 
     queue_url: Annotated[str, AfterValidator(_queue_url)] = Field(max_length=2048)
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,64}$", description="default: the queue URL's")
-    endpoint_url: Annotated[str, AfterValidator(_checked_url)] | None = Field(
+    endpoint_url: Annotated[str, AfterValidator(checked_url)] | None = Field(
         default=None, max_length=2048, description="default: AWS, or the queue URL's host where that is not AWS"
     )
     # A poll under way is not broken off by a stop (a broken one strands messages), and 25 s are given to stop in:

@@ -104,6 +104,7 @@ def stored_event(row: Row[Any], event_id: bytes) -> StoredEvent:
             request_id=row.request_id,
             host_id=row.host_id,
             extra=row.extra,
+            dialect=row.dialect,
             record=row.record,
         ),
         source_id=None if row.source_id is None else SourceId(row.source_id),

@@ -110,6 +110,7 @@ def _event_row(new: NewEvent) -> tuple[Any, ...]:
         event.request_id,
         event.host_id,
         event.extra,
+        event.dialect,
         event.record,
     )
 
@@ -137,18 +138,18 @@ def _for_sqlite(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 _INSERT_EVENTS_POSTGRESQL: Final = """
 INSERT INTO event (tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id, size, etag,
-    sequencer, time, region, actor, source_ip, request_id, host_id, extra, record, recorded_at)
+    sequencer, time, region, actor, source_ip, request_id, host_id, extra, dialect, record, recorded_at)
 SELECT new.*, (SELECT clock_timestamp())
 FROM unnest($1::bigint[], $2::bytea[], $3::date[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::bytea[],
     $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::timestamptz[], $15::text[], $16::text[],
-    $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[]) AS new
+    $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::bytea[]) AS new
 ON CONFLICT DO NOTHING
 RETURNING id
 """
 _INSERT_EVENTS_SQLITE: Final = """
 INSERT INTO event (tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id, size, etag,
-    sequencer, time, region, actor, source_ip, request_id, host_id, extra, record, recorded_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucketpost_now())
+    sequencer, time, region, actor, source_ip, request_id, host_id, extra, dialect, record, recorded_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucketpost_now())
 """
 # A delivery may be owed already when its event is filed under two days, which a day made late can bring about.
 _INSERT_DELIVERIES_POSTGRESQL: Final = """

@@ -153,6 +153,7 @@ _EVENT_COLUMNS: Final = (
     "request_id",
     "host_id",
     "extra",
+    "dialect",
     "record",
 )
 

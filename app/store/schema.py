@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Date,
     Float,
@@ -76,9 +77,12 @@ source = Table(
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("config", JSON, nullable=False),
+    Column("token_hash", LargeBinary),  # SHA-256, as of a key
+    Column("is_paused", Boolean, nullable=False),
     Column("state", Text, nullable=False),
     Column("last_error", Text),
     Column("last_received_at", Instant),
+    Column("last_event_at", Instant),
     Column("test_event_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
@@ -141,6 +145,21 @@ replica = Table(
     Column("seen_at", Instant, nullable=False),
 )
 
+# What a replica measured of a source lately; what the living ones measured adds up.
+pulse = Table(
+    "pulse",
+    metadata,
+    Column("source_id", LargeBinary, primary_key=True),
+    Column("replica_id", LargeBinary, primary_key=True),
+    Column("seen_at", Instant, nullable=False),
+    Column("events_per_second", Float, nullable=False),
+    Column("lag_seconds", Float),
+    Column("queue_depth", Integer),
+    Column("queue_in_flight", Integer),
+    Column("queue_delayed", Integer),
+    Column("oldest_seconds", Float),
+)
+
 # Work that one replica at a time does, claimed like a lane.
 chore = Table(
     "chore",
@@ -176,6 +195,7 @@ event = Table(
     Column("request_id", Text),
     Column("host_id", Text),
     Column("extra", Text),
+    Column("dialect", Text, nullable=False),
     Column("record", LargeBinary, nullable=False),
     Index(None, "tenant_id", "recorded_at", "id"),
     postgresql_partition_by="RANGE (event_day)",
@@ -270,4 +290,5 @@ quarantine = Table(
     Column("first_seen_at", Instant, nullable=False),
     Column("last_seen_at", Instant, nullable=False),
     Index(None, "tenant_id", "first_seen_at", "id"),
+    Index(None, "source_id"),
 )

@@ -154,6 +154,7 @@ def upgrade() -> None:
         sa.Column("request_id", sa.Text(), nullable=True),
         sa.Column("host_id", sa.Text(), nullable=True),
         sa.Column("extra", sa.Text(), nullable=True),
+        sa.Column("dialect", sa.Text(), nullable=False),
         sa.Column("record", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "id", "event_day", name="pk_event"),
         postgresql_partition_by="RANGE (event_day)",
@@ -174,6 +175,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
     )
     op.create_table(
+        "pulse",
+        sa.Column("source_id", sa.LargeBinary(), nullable=False),
+        sa.Column("replica_id", sa.LargeBinary(), nullable=False),
+        sa.Column("seen_at", Instant(), nullable=False),
+        sa.Column("events_per_second", sa.Float(), nullable=False),
+        sa.Column("lag_seconds", sa.Float(), nullable=True),
+        sa.Column("queue_depth", sa.Integer(), nullable=True),
+        sa.Column("queue_in_flight", sa.Integer(), nullable=True),
+        sa.Column("queue_delayed", sa.Integer(), nullable=True),
+        sa.Column("oldest_seconds", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("source_id", "replica_id", name="pk_pulse"),
+    )
+    op.create_table(
         "quarantine",
         sa.Column("id", sa.LargeBinary(), nullable=False),
         sa.Column("tenant_id", sa.BigInteger(), nullable=False),
@@ -186,6 +200,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_quarantine"),
     )
     op.create_index("ix_quarantine_tenant_id_first_seen_at_id", "quarantine", ["tenant_id", "first_seen_at", "id"])
+    op.create_index("ix_quarantine_source_id", "quarantine", ["source_id"])
     op.create_table(
         "replica",
         sa.Column("id", sa.LargeBinary(), nullable=False),
@@ -200,9 +215,12 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("config", sa.JSON(), nullable=False),
+        sa.Column("token_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("is_paused", sa.Boolean(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("last_received_at", Instant(), nullable=True),
+        sa.Column("last_event_at", Instant(), nullable=True),
         sa.Column("test_event_at", Instant(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),

@@ -81,6 +81,7 @@ async def add_event(connection: AsyncConnection, number: int, **fields: Any) -> 
         "key": b"cat.jpg",
         "received_key": "cat.jpg",
         "time": NOON,
+        "dialect": "aws",
         "record": b"{}",
         **fields,
     }

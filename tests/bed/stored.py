@@ -115,6 +115,7 @@ class Stored:
                 name="uploads",
                 kind="sqs",
                 config={},
+                is_paused=False,
                 state="starting",
                 created_at=now(),
                 updated_at=now(),
@@ -208,6 +209,7 @@ def make_event(number: int, *, bucket: str = "photos", key: bytes = b"cat.jpg", 
         request_id="C3D13FE58DE4C810",
         host_id=None,
         extra=None,
+        dialect="aws",
         record=b'{"eventVersion":"2.1"}',
     )
 

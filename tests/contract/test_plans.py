@@ -49,9 +49,10 @@ SELECT tenant_id, CASE WHEN n % 2 = 0 THEN lane_id ELSE :other END, uuid_send(ge
 FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
 MORE_EVENTS = """
-INSERT INTO event (tenant_id, id, event_day, recorded_at, type, change, bucket, key, received_key, time, record)
+INSERT INTO event (tenant_id, id, event_day, recorded_at, type, change, bucket, key, received_key, time, dialect,
+    record)
 SELECT tenant_id, uuid_send(gen_random_uuid()), event_day, recorded_at, type, change, bucket, key, received_key, time,
-    record
+    dialect, record
 FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer))
 """
 

@@ -14,7 +14,7 @@ from app.domain.errors import SourceError
 from app.domain.ids import DEFAULT_TENANT, SourceId
 from app.domain.message import Message
 from app.domain.ports import PullSource
-from app.sources import KINDS
+from app.sources import KINDS, PullKind
 from tests.bed.aws import Aws
 from tests.bed.ports import HOST
 
@@ -45,7 +45,9 @@ class Place:
             created_at=now,
             updated_at=now,
         )
-        return KINDS[self.kind].open(source)
+        kind = KINDS[self.kind]
+        assert isinstance(kind, PullKind)
+        return kind.open(source)
 
 
 @pytest.fixture(params=["sqs"])

@@ -19,8 +19,8 @@ from app.domain.outcome import Outcome
 from tests.bed.ports import free_port
 from tests.bed.receiver import Answer, Receiver
 from tests.unit.destinations.raw_receiver import Connection, RawReceiver
-from tests.unit.destinations.test_guard import BAD_SPELLING, PRIVATE_LITERALS, words
 from tests.unit.destinations.values import SECRET, make_endpoint, make_owed
+from tests.unit.outbound.test_guard import BAD_SPELLING, PRIVATE_LITERALS, words
 
 LOOPBACK = (IPv4Network("127.0.0.0/8"),)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

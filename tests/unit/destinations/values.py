@@ -37,6 +37,7 @@ def make_event(**changes: Any) -> Event:
         "request_id": "C3D13FE58DE4C810",
         "host_id": None,
         "extra": None,
+        "dialect": "aws",
         "record": RECORD,
     }
     return Event(**(fields | changes))

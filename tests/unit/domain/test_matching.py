@@ -37,6 +37,7 @@ def event(*, bucket: str = "uploads", key: bytes = b"a/b.csv", name: str = "Obje
         request_id=None,
         host_id=None,
         extra=None,
+        dialect="aws",
         record=b"{}",
     )
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
-from app.domain.configuration import Configuration, Source, SourceState
+from app.domain.configuration import Configuration, Profile, Source, SourceState
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EventId, LaneId, SourceId, TenantId
@@ -37,7 +37,7 @@ def message(body: str) -> Message:
     return Message(body=body.encode(), receipt=body, message_id=body)
 
 
-def decode(body: bytes, *, tenant_id: TenantId) -> Decoded:
+def decode(body: bytes, *, tenant_id: TenantId, profile: Profile = "auto") -> Decoded:  # noqa: ARG001 -- the signature is decode's
     """Read a body: words are events, `?word` is a refusal, an empty body a test event."""
     assert tenant_id == DEFAULT_TENANT
     words = body.decode().split()
@@ -69,6 +69,7 @@ def event(word: str) -> Event:
         request_id=None,
         host_id=None,
         extra=None,
+        dialect="aws",
         record=word.encode(),
     )
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from app.domain.configuration import Profile
 from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
 from app.domain.ids import LaneId, TenantId
 from app.domain.message import Decoded
@@ -135,8 +136,8 @@ async def test_a_decoder_that_fails_has_its_message_quarantined() -> None:
     """A bug in decoding keeps the bytes where people see them, rather than in a loop through the queue."""
     store = FakeStore([])
 
-    def broken(body: bytes, *, tenant_id: TenantId) -> Decoded:
-        raise KeyError((body, tenant_id))
+    def broken(body: bytes, *, tenant_id: TenantId, profile: Profile = "auto") -> Decoded:
+        raise KeyError((body, tenant_id, profile))
 
     recorder = Recorder(store=store, decode=broken, wake=lambda _: None)
     async with _running(recorder):

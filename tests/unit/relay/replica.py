@@ -210,6 +210,7 @@ def _stored(key: bytes) -> StoredEvent:
         request_id=None,
         host_id=None,
         extra=None,
+        dialect="aws",
         record=b"{}",
     )
     return StoredEvent(event=event, source_id=None, recorded_at=DAY)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from app.aws.clients import guarded_socket
 from app.domain.errors import SourceError
-from app.sources.sqs import SqsSource, _guarded_socket
+from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
 from tests.bed.aws import ENVIRONMENT
 from tests.bed.ports import HOST
@@ -140,4 +141,4 @@ def test_a_name_that_leads_to_a_metadata_address_gets_no_socket() -> None:
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))
 
     with pytest.raises(OSError, match="metadata address"):
-        _guarded_socket(address)
+        guarded_socket(address)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.destinations.guard import (
+from app.outbound.guard import (
     AddressRefused,
     Network,
     check_url,

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from app.destinations.guard import AddressRefused, AddrInfo, private_judge
-from app.destinations.resolver import GuardedResolver
+from app.outbound.guard import AddressRefused, AddrInfo, private_judge
+from app.outbound.resolver import GuardedResolver
 
 PUBLIC, LOOPBACK = "93.184.216.34", "127.0.0.1"
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.destinations.guard import AddressRefused, AddrInfo, Judge
+from app.outbound.guard import AddressRefused, AddrInfo, Judge
 
 LOOKUP_SECONDS: Final = 5.0
 LARGEST_CROWD: Final = 256
