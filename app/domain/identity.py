@@ -13,6 +13,10 @@ from app.domain.configuration import Ordering
 from app.domain.ids import DeliveryKey, EventId, ReplayId, SubscriptionId, TenantId
 
 TRUSTED_SEQUENCER_DIGITS: Final = 16
+# The same in every event of some writer, so they name no request: moto's EventBridge (taken from an example in Amazon's
+# guide), LocalStack's EventBridge, the test event of Lambda's console and of `sam local generate-event`, and what Ceph
+# RGW says for its own lifecycle and sync.
+CONSTANT_REQUEST_IDS: Final = frozenset({"N4N7GDK58NMKJ12R", "RKREYG1RN2X92YX6", "EXAMPLE123456789", "0"})
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
 # Ceph writes the memory of (seconds, nanoseconds), two little-endian numbers of 32 bits, as hex.
@@ -23,7 +27,10 @@ _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What a record says, as far as it tells one change from another. Absent is None; `time_text` as received."""
+    """What a record says, as far as it tells one change from another. Absent is None; `time_text` as received.
+
+    `envelope_id` is the id that EventBridge gave: the same for every rule and redelivery, but not S3's own.
+    """
 
     tenant_id: TenantId
     event_source: str
@@ -42,6 +49,7 @@ class Said:
     actor: str | None
     source_ip: str | None
     extra: str | None
+    envelope_id: str | None = None
 
 
 def identify(said: Said) -> tuple[EventId, date]:
@@ -54,8 +62,7 @@ def identify(said: Said) -> tuple[EventId, date]:
     Replication events are always told apart by every field: one write that fails towards two destinations gives two of
     them with the same name, sequencer and request id, and EventBridge, for whose sake fields are left out, has none.
     """
-    is_one_a_request = said.request_id is not None and not said.name.startswith("Replication:")
-    digits = _trusted_sequencer(said.sequencer) if is_one_a_request else None
+    digits = trusted_sequencer(said.sequencer) if _names_a_request(said) else None
     if digits is not None:
         moment = _moment_of(digits, said.event_source)
         digest = _hash(
@@ -91,6 +98,8 @@ def identify(said: Said) -> tuple[EventId, date]:
                 said.actor,
                 said.source_ip,
                 said.extra,
+                # Added only where there is one, so that a record without an envelope keeps its id.
+                *(() if said.envelope_id is None else (said.envelope_id,)),
             )
         )
     seconds = max(0, int(moment.timestamp())) & 0xFFFFFFFF
@@ -125,10 +134,23 @@ def object_hash(bucket: str, key: bytes) -> int:
     return int.from_bytes(_hash((b"ob1", bucket, key))[:8], "big", signed=True)
 
 
-def _trusted_sequencer(sequencer: str | None) -> str | None:
+def trusted_sequencer(sequencer: str | None) -> str | None:
+    """Give the digits of a sequencer that can tell changes apart, in one spelling; None for every other.
+
+    Short ones are counters that begin again (versitygw), and what is not hexadecimal is nothing any store writes.
+    """
     if sequencer is None or len(sequencer) < TRUSTED_SEQUENCER_DIGITS or not _HEX.issuperset(sequencer):
         return None
     return sequencer.upper().lstrip("0")
+
+
+def _names_a_request(said: Said) -> bool:
+    """Tell whether the request id tells changes apart, together with the sequencer."""
+    if said.request_id is None or said.name.startswith("Replication:"):
+        return False
+    # With a constant one the sequencer is constant too. But a version is created only once, so its own id is enough.
+    is_new_version = said.version_id is not None and said.name.startswith("ObjectCreated:")
+    return said.request_id not in CONSTANT_REQUEST_IDS or is_new_version
 
 
 def _moment_of(digits: str, event_source: str) -> datetime:

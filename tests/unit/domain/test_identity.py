@@ -5,10 +5,10 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.domain.identity import Said, delivery_key, identify, object_hash
+from app.domain.identity import CONSTANT_REQUEST_IDS, Said, delivery_key, identify, object_hash
 from app.domain.ids import DEFAULT_TENANT, EventId, SubscriptionId, TenantId
 
 SAID = Said(
@@ -97,6 +97,98 @@ def test_without_them_every_field_counts(weakness: dict[str, Any], field: str) -
     assert identify(weak)[0] != identify(other)[0]
 
 
+def test_an_envelopes_id_counts_where_every_field_does() -> None:
+    """EventBridge tells of tags without sequencer, to the second: its own id keeps two changes in one second apart."""
+    tagged = replace(SAID, name="ObjectTagging:Put", sequencer=None, envelope_id="2ee9cc15-d022-99ea-1fb8-1b1bac4850f9")
+
+    assert identify(tagged) == identify(replace(tagged))
+    assert identify(tagged)[0] != identify(replace(tagged, envelope_id="2ee9cc15-d022-99ea-1fb8-1b1bac4850f8"))[0]
+    assert identify(tagged)[0] != identify(replace(tagged, envelope_id=None))[0]
+
+
+def test_an_envelopes_id_does_not_part_a_record_from_its_twin() -> None:
+    """With request id and sequencer it does not count: a record that came straight from S3 has none."""
+    assert identify(SAID) == identify(replace(SAID, envelope_id="2ee9cc15-d022-99ea-1fb8-1b1bac4850f9"))
+
+
+@pytest.mark.parametrize("request_id", sorted(CONSTANT_REQUEST_IDS))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version_id": None},
+        {"name": "ObjectTagging:Put"},
+        {"name": "ObjectRemoved:Delete"},
+        {"version_id": None, "sequencer": "617f08299329d189"},
+    ],
+    ids=str,
+)
+def test_a_constant_request_id_names_no_request(request_id: str, changes: dict[str, Any]) -> None:
+    """Emulators send one request id and one sequencer with everything; only time and content tell changes apart."""
+    one = replace(SAID, request_id=request_id, **changes)
+
+    assert identify(one) == identify(replace(one))
+    assert identify(one)[0] != identify(replace(one, time_text="2023-04-12T20:43:38.022Z"))[0]
+    assert identify(one)[0] != identify(replace(one, etag="another", size=1))[0]
+    assert identify(one)[0] != identify(replace(one, envelope_id="one of EventBridge's"))[0]
+
+
+def test_a_version_is_created_once_whatever_the_request_id() -> None:
+    """Amazon's own example is such a constant: record and EventBridge's twin of it are still one event."""
+    example = replace(SAID, request_id="N4N7GDK58NMKJ12R", sequencer="00617F08299329D189")
+    twin = replace(example, sequencer="617f08299329d189", time_text="2021-11-12T00:00:00Z", envelope_id="17793124")
+
+    assert identify(example) == identify(twin)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "ObjectCreated:PutTagging"},
+        {"name": "ObjectAccessed:Get"},
+        {"name": "ObjectAccessed:Head"},
+        {"name": "ObjectCreated:Put", "request_id": "187D0B8F24B5A3C1"},
+        {"name": "ObjectRemoved:Delete", "request_id": "187D0B8F24B5A3C1"},
+    ],
+    ids=str,
+)
+def test_minios_sequencer_is_no_identity_by_itself(changes: dict[str, Any]) -> None:
+    """Tagging, GET and HEAD carry the put's; a second delete repeats sequencer and version of the first."""
+    put = replace(SAID, event_source="minio:s3", sequencer="187D0B8F1C2A4D33", request_id="187D0B8F1C1F6A02")
+
+    assert identify(put)[0] != identify(replace(put, **changes))[0]
+
+
+def test_two_reads_of_one_object_are_two_events() -> None:
+    """MinIO gives both the sequencer of the put; the requests differ."""
+    head = replace(SAID, event_source="minio:s3", name="ObjectAccessed:Head", sequencer="187D0B8F1C2A4D33")
+
+    assert identify(head)[0] != identify(replace(head, request_id="187D0B8F24B5A3C1"))[0]
+
+
+def test_a_counter_that_begins_again_is_told_apart_by_the_rest() -> None:
+    """versitygw counts from 1 after every start, and its request id is whatever the client sent, also twice."""
+    put = replace(SAID, event_source="aws:s3", sequencer="1", request_id="mine", time_text="2025-01-01T00:00:00Z")
+
+    assert identify(put)[0] != identify(replace(put, time_text="2025-01-02T00:00:00Z"))[0]
+    assert identify(put)[0] != identify(replace(put, sequencer="2"))[0]
+
+
+def test_one_request_that_deletes_many_gives_many_events() -> None:
+    """DeleteObjects has one request id for all its keys and versions."""
+    first = replace(SAID, name="ObjectRemoved:Delete")
+    versions = [replace(first, key=key, version_id=version) for key in (b"a", b"b") for version in ("1", "2", None)]
+
+    assert len({identify(each)[0] for each in versions}) == len(versions)
+
+
+def test_what_lifecycle_does_in_one_night_is_told_apart() -> None:
+    """It gives everything the sequencer of midnight, and requests of its own."""
+    expired = replace(SAID, name="LifecycleExpiration:Delete", sequencer="617b398000000000")
+    others = [{"key": b"b"}, {"version_id": "v2"}, {"name": "LifecycleExpiration:DeleteMarkerCreated"}]
+
+    assert all(identify(expired)[0] != identify(replace(expired, **other))[0] for other in others)
+
+
 def test_two_destinations_of_one_failed_replication_are_two_events() -> None:
     """They differ in their own block only."""
     failed = replace(SAID, name="Replication:OperationFailedReplication", extra='{"destinationBucket":"a"}')
@@ -153,6 +245,71 @@ def test_any_sequencer_and_time_give_an_id(
     assert len(event_id) == 16
     assert 1 <= day.year <= 9999
     assert (event_id, day) == identify(said)
+
+
+_NAMES = st.sampled_from(
+    ["ObjectCreated:Put", "ObjectRemoved:Delete", "ObjectTagging:Put", "Replication:OperationFailedReplication"]
+)
+_TEXTS = st.none() | st.text("abc01", min_size=1, max_size=3)
+_SEQUENCERS = st.none() | st.sampled_from(["00643717F9F8B85354", "643717f9f8b85354", "1F", "0055AED6DCD90281E5", "zz"])
+_SAID = st.builds(
+    Said,
+    tenant_id=st.sampled_from([DEFAULT_TENANT, TenantId(2)]),
+    event_source=st.sampled_from(["aws:s3", "minio:s3", "ceph:s3", ""]),
+    region=_TEXTS,
+    bucket=st.text("ab", min_size=1, max_size=2),
+    key=st.binary(min_size=1, max_size=2),
+    version_id=_TEXTS,
+    name=_NAMES,
+    time_text=st.sampled_from(["2023-04-12T20:43:38.021Z", "2023-04-12T20:43:38Z"]),
+    time=st.just(SAID.time),
+    sequencer=_SEQUENCERS,
+    etag=_TEXTS,
+    size=st.none() | st.integers(0, 2),
+    request_id=_TEXTS | st.sampled_from(sorted(CONSTANT_REQUEST_IDS)),
+    host_id=_TEXTS,
+    actor=_TEXTS,
+    source_ip=_TEXTS,
+    extra=_TEXTS,
+    envelope_id=_TEXTS,
+)
+
+
+@given(_SAID, st.sampled_from(sorted(TELLING)), st.data())
+@settings(deadline=None)
+def test_one_identifying_field_makes_another_event(said: Said, field: str, data: st.DataObject) -> None:
+    """Whatever else a record says, or leaves out."""
+    another = replace(said, **{field: getattr(data.draw(_SAID), field)})
+    assume(_comparable(said, field) != _comparable(another, field))
+
+    assert identify(said)[0] != identify(another)[0]
+
+
+@given(_SAID, _SAID)
+@settings(deadline=None)
+def test_a_record_and_its_twin_are_one_event(said: Said, other: Said) -> None:
+    """Where both have request id and sequencer, whatever EventBridge leaves out, adds or says otherwise."""
+    said = replace(said, name="ObjectRemoved:Delete", request_id="YMSSR8BZJ2Y99K6P", sequencer="00643717F9F8B85354")
+    said = replace(said, event_source="aws:s3")
+    twin = replace(
+        other,
+        tenant_id=said.tenant_id,
+        bucket=said.bucket,
+        key=said.key,
+        version_id=said.version_id,
+        name=said.name,
+        request_id=said.request_id,
+        sequencer="643717f9f8b85354",
+        event_source="aws.s3",
+    )
+
+    assert identify(said) == identify(twin)
+
+
+def _comparable(said: Said, field: str) -> object:
+    if field == "sequencer" and said.sequencer is not None:
+        return said.sequencer.upper().lstrip("0")
+    return getattr(said, field)
 
 
 def test_fields_do_not_run_into_one_another() -> None:
