@@ -21,7 +21,9 @@ _NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
 # Ceph writes the memory of (seconds, nanoseconds), two little-endian numbers of 32 bits, as hex.
 _SWAPPED_SOURCES: Final = frozenset({"ceph:s3"})
 _SWAPPED_DIGITS: Final = 16
-_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_LATEST_SECONDS: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+# The length of no field.
+_NONE: Final = b"\xff\xff\xff\xff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,17 +148,17 @@ def _moment_of(digits: str, event_source: str) -> datetime:
         return datetime.fromtimestamp(seconds, UTC)
     value = int(digits or "0", 16)
     seconds = value // 1_000_000_000 if event_source in _NANOSECOND_SOURCES else value >> 32
-    return datetime.fromtimestamp(min(seconds, int(_LATEST.timestamp())), UTC)
+    return datetime.fromtimestamp(min(seconds, _LATEST_SECONDS), UTC)
 
 
 def _hash(fields: Iterable[bytes | str | int | None]) -> bytes:
     """Hash fields with their lengths, so that no two rows of fields run into one another; None differs from empty."""
-    digest = hashlib.sha256()
+    # Joined first: a hash fed piece by piece takes twice as long, and this runs for every event.
+    pieces: list[bytes] = []
     for field in fields:
         if field is None:
-            digest.update(b"\xff\xff\xff\xff")
+            pieces.append(_NONE)
             continue
         raw = field if isinstance(field, bytes) else str(field).encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    return digest.digest()
+        pieces += (len(raw).to_bytes(4, "big"), raw)
+    return hashlib.sha256(b"".join(pieces)).digest()
