@@ -27,4 +27,4 @@ def _is_versitygw(record: Part) -> bool:
     if "PrincipalId" in record.part("userIdentity").members:
         return True
     arn = record.part("s3").part("bucket").members.get("arn")
-    return isinstance(arn, str) and "/" in arn
+    return isinstance(arn, str) and arn.startswith("arn:aws:s3:::") and "/" in arn

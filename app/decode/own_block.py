@@ -1,18 +1,25 @@
-"""The block that only some kinds of event carry (`glacierEventData`, `replicationEventData`, ...), kept as JSON text.
+"""The blocks that only some kinds of event carry (`glacierEventData`, `replicationEventData`, ...), kept as JSON text.
 
-Blocks are known by not being one of the members every record has, so those of tomorrow are kept too.
+Blocks are known by not being one of the members every record has, so those of tomorrow are kept too. A block that says
+nothing (versitygw puts an empty `glacierEventData` into every record) is none.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.decode.part import unstorable
+from app.decode.part import Part, unstorable
 from app.decode.undecodable import Undecodable
 
 CHARACTERS_LIMIT: Final = 65_536
 RECORD_CHARACTERS_LIMIT: Final = 4 * CHARACTERS_LIMIT
 DEPTH_LIMIT: Final = 32
+
+GLACIER: Final = "glacierEventData"
+RESTORE: Final = "restoreEventData"
+ANNOTATION: Final = "objectAnnotation"
+HAS_ANNOTATION: Final = "hasObjectAnnotation"
+SYSTEM_TAGS: Final = "awsGeneratedTags"
 
 _EVERY_RECORD: Final = frozenset(
     {
@@ -30,34 +37,53 @@ _EVERY_RECORD: Final = frozenset(
 )
 
 
-def own_block(record: Mapping[str, Any], *, record_characters: int) -> str | None:
-    """Give the blocks of a record as compact JSON, None when it has none.
+def blocks_of(record: Part) -> dict[str, Any]:
+    """Give the blocks of an S3 record, also those that stand inside `s3`. Raises Undecodable."""
+    members = record.members
+    blocks = {} if members.keys() <= _EVERY_RECORD else {name: members[name] for name in members.keys() - _EVERY_RECORD}
+    s3 = record.part("s3")
+    bucket, thing = s3.part("bucket").members, s3.part("object").members
+    if SYSTEM_TAGS in bucket:
+        blocks[SYSTEM_TAGS] = bucket[SYSTEM_TAGS]
+    if HAS_ANNOTATION in thing:
+        blocks[HAS_ANNOTATION] = thing[HAS_ANNOTATION]
+    for place in (s3.members, thing):
+        if ANNOTATION in place:
+            blocks.setdefault(ANNOTATION, place[ANNOTATION])
+    if isinstance(blocks.get(ANNOTATION), dict):
+        blocks[ANNOTATION] = [blocks[ANNOTATION]]
+    if RESTORE in blocks:  # where Amazon's own sample for Lambda has it
+        blocks.setdefault(GLACIER, {RESTORE: blocks[RESTORE]})
+        del blocks[RESTORE]
+    return blocks
+
+
+def block_text(blocks: Mapping[str, Any], *, record_characters: int) -> str | None:
+    """Give blocks as compact JSON, in the order of their names, None when they say nothing.
 
     Raises Undecodable for what other JSON readers or a database would refuse later.
     """
-    if record.keys() <= _EVERY_RECORD:
-        return None
-    blocks = {name: value for name, value in record.items() if name not in _EVERY_RECORD and isinstance(value, dict)}
     if not blocks:
         return None
     if record_characters > RECORD_CHARACTERS_LIMIT:
         raise Undecodable(f"has a block of its own among more than {RECORD_CHARACTERS_LIMIT} characters")
+    _check(blocks)
+    telling = {name: blocks[name] for name in sorted(blocks) if not _is_empty(blocks[name])}
+    if not telling:
+        return None
     try:
-        text = json.dumps(blocks, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (ValueError, RecursionError) as error:
-        raise Undecodable(
-            "has a block of its own that cannot be kept: nested too deeply, or a number too large"
-        ) from error
+        text = json.dumps(telling, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise Undecodable("has a block of its own with a number too large") from error
     if len(text) > CHARACTERS_LIMIT:
         raise Undecodable(f"has a block of its own with more than {CHARACTERS_LIMIT} characters")
     problem = unstorable(text)
     if problem:
         raise Undecodable(f"has {problem} in a block of its own")
-    _check(blocks)
     return text
 
 
-def _check(blocks: dict[str, Any]) -> None:
+def _check(blocks: Mapping[str, Any]) -> None:
     """Refuse depths and numbers that JSON readers differ on; level by level, so that depth costs no stack."""
     level: list[Any] = [blocks]
     for _ in range(DEPTH_LIMIT + 1):
@@ -72,3 +98,15 @@ def _check(blocks: dict[str, Any]) -> None:
         if not level:
             return
     raise Undecodable(f"has a block of its own nested more than {DEPTH_LIMIT} deep")
+
+
+def _is_empty(value: object) -> bool:
+    match value:
+        case None | "":
+            return True
+        case dict():
+            return all(_is_empty(each) for each in value.values())
+        case list():
+            return all(_is_empty(each) for each in value)
+        case _:
+            return False

@@ -5,7 +5,7 @@ Signatures are not looked at here: what comes out of a queue was let in by the q
 
 from typing import Final
 
-from app.decode.document import Document, read
+from app.decode.document import Document
 from app.decode.undecodable import Undecodable, kind_of
 
 NOTIFICATION: Final = "Notification"
@@ -30,11 +30,3 @@ def open_envelope(document: Document) -> str:
     if not isinstance(message, str):
         raise Undecodable(f"is an SNS notification with {kind_of(message)} as its Message, so it holds no S3 records")
     return message
-
-
-def read_inside(message: str) -> Document:
-    """Read the message of an envelope, which must not be an envelope again. Raises Undecodable."""
-    document = read(message)
-    if is_envelope(document):
-        raise Undecodable("is an SNS envelope again, so it holds no S3 records")
-    return document

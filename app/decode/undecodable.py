@@ -16,10 +16,22 @@ class Undecodable(GatewayError):  # noqa: N818 -- names the state, reads well in
     """
 
 
+class Unending(Undecodable):
+    """Is not JSON, or too deep, so that nobody can say where it ends and what comes next begins."""
+
+
+class Excessive(Undecodable):
+    """Holds more of something than a message is given work for, so that the walk over it ends at once."""
+
+
 def refusal(subject: str, problem: Undecodable, raw: bytes) -> Refusal:
     """Make one sentence of subject and problem, short enough for a list and a log."""
-    reason = f"{subject} {problem}."
-    return Refusal(reason=reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…", raw=raw)
+    return Refusal(reason=_cut(f"{subject} {problem}."), raw=raw)
+
+
+def within(place: str, refused: Refusal) -> Refusal:
+    """Say in which place of a message something was refused."""
+    return Refusal(reason=_cut(f"{place}: {refused.reason}"), raw=refused.raw)
 
 
 def shown(text: str) -> str:
@@ -42,3 +54,7 @@ def kind_of(value: object) -> str:
             return "an array"
         case _:
             return "an object"
+
+
+def _cut(reason: str) -> str:
+    return reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"
