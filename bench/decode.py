@@ -40,7 +40,9 @@ def main(*, seconds: float, rounds: int) -> None:
         size = statistics.mean(map(len, shape.bodies))
         print(f"{name:24} {size:7,.0f} B  decode {rates:9,.0f}/s  json.loads {bare:9,.0f}/s  ratio {rates / bare:.2f}")
     overall = statistics.geometric_mean(ratios.values())
-    print(f"records a CPU-second, decoded and identified, as a share of json.loads alone: {overall:.2f} (geometric mean)")
+    print(
+        f"records a CPU-second, decoded and identified, as a share of json.loads alone: {overall:.2f} (geometric mean)"
+    )
 
 
 def _shapes() -> Mapping[str, Shape]:

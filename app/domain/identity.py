@@ -22,8 +22,6 @@ _NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
 _SWAPPED_SOURCES: Final = frozenset({"ceph:s3"})
 _SWAPPED_DIGITS: Final = 16
 _LATEST_SECONDS: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
-# The length of no field.
-_NONE: Final = b"\xff\xff\xff\xff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +151,12 @@ def _moment_of(digits: str, event_source: str) -> datetime:
 
 def _hash(fields: Iterable[bytes | str | int | None]) -> bytes:
     """Hash fields with their lengths, so that no two rows of fields run into one another; None differs from empty."""
-    # Joined first: a hash fed piece by piece takes twice as long, and this runs for every event.
-    pieces: list[bytes] = []
+    digest = hashlib.sha256()
     for field in fields:
         if field is None:
-            pieces.append(_NONE)
+            digest.update(b"\xff\xff\xff\xff")
             continue
         raw = field if isinstance(field, bytes) else str(field).encode("utf-8", "surrogatepass")
-        pieces += (len(raw).to_bytes(4, "big"), raw)
-    return hashlib.sha256(b"".join(pieces)).digest()
+        digest.update(len(raw).to_bytes(4, "big"))
+        digest.update(raw)
+    return digest.digest()

@@ -12,7 +12,6 @@ from typing import Any, Final
 import pytest
 
 from app.decode import decode
-from app.decode.message import FORMATS
 from app.domain.configuration import Filter, Source
 from app.domain.ids import DEFAULT_TENANT, SourceId
 from app.domain.message import Message
@@ -28,7 +27,6 @@ CHANGES: Final = 10_000
 POLLERS: Final = 4
 POLLED_AT_ONCE: Final = 10
 NOW: Final = datetime.now(UTC).replace(microsecond=0)
-READS_EVENTBRIDGE: Final = "eventbridge" in FORMATS
 
 Record = dict[str, Any]
 
@@ -116,7 +114,7 @@ def _roads(changes: Sequence[Record], chance: random.Random) -> tuple[list[str],
     for each in second_rule:
         each["s3"]["configurationId"] = "another rule"
     wrapped = [s3_messages.sns_wrapped(s3_messages.message(*group)) for group in _grouped(second_rule, chance)]
-    twins = [eventbridge_twin(each) for each in changes if _has_twin(each)] if READS_EVENTBRIDGE else []
+    twins = [eventbridge_twin(each) for each in changes if _has_twin(each)]
     twins += chance.sample(twins, len(twins) // 10)  # two rules of EventBridge
     queues = (first + redriven, wrapped + twins)
     for queue in queues:

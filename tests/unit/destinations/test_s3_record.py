@@ -15,7 +15,8 @@ from app.destinations.formats import http_message
 from app.destinations.s3_record import SOURCES, s3_record
 from app.domain.event import Dialect, Event
 from app.domain.identity import Said, identify
-from app.domain.ids import DEFAULT_TENANT
+from app.domain.ids import DEFAULT_TENANT, EventId
+from tests.unit.decode.samples import event_of, payload
 from tests.unit.destinations.values import RECORD, make_event, make_owed
 
 SPARSE: Final[dict[str, Any]] = {
@@ -41,6 +42,11 @@ def decoded(event: Event) -> Event:
     """Write an event and decode it as a message from S3."""
     (again,) = decode(b'{"Records":[' + s3_record(event) + b"]}", tenant_id=DEFAULT_TENANT).events
     return again
+
+
+def comparable(event: Event) -> Event:
+    """Leave out what belongs to the form an event came in."""
+    return replace(event, id=EventId(b""), day=event.time.date(), received_key="", record=b"", dialect="other")
 
 
 @pytest.mark.parametrize("dialect", sorted({*get_args(Dialect)} - SOURCES.keys()))
@@ -116,6 +122,53 @@ def test_blocks_stand_where_s3_puts_them() -> None:
     assert record["s3"]["bucket"]["awsGeneratedTags"] == {"aws:a": "b"}
     assert record["glacierEventData"] == {"restoreEventData": {"n": 18446744073709551615}}
     assert "awsGeneratedTags" not in record
+
+
+def test_no_block_passes_for_a_member_of_the_record() -> None:
+    """Whatever EventBridge may call its next member."""
+    record = written(make_event(dialect="eventbridge", extra='{"eventName":"another","s3":{},"mine":1}'))
+
+    assert record["eventName"] == "ObjectCreated:Put"
+    assert record["s3"]["bucket"]["name"] == "uploads"
+    assert record["mine"] == 1
+
+
+@pytest.mark.parametrize("name", ["eventbridge-delete-marker", "r2-copy-object"])
+def test_a_stores_own_payload_comes_back_from_the_written_record(name: str) -> None:
+    """Through both decoders; the id too where request id and sequencer are there."""
+    event = event_of(payload(name))
+
+    again = decoded(event)
+
+    assert comparable(again) == comparable(event)
+    assert (again.id == event.id) is (name == "eventbridge-delete-marker")
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"restore-expiry-time": "2021-11-13T00:00:00Z", "source-storage-class": "GLACIER"},
+        {"destination-storage-class": "GLACIER"},
+        {"destination-access-tier": "ARCHIVE_ACCESS"},
+        {"object-annotation": {"name": "n", "size": 1, "etag": "e"}},
+        {"object-retention-event-data": {"mode": "GOVERNANCE"}},
+        {"member-of-tomorrow": {"a": 1}},
+    ],
+    ids=lambda detail: next(iter(detail)),
+)
+def test_eventbridges_blocks_come_back(detail: dict[str, Any]) -> None:
+    """In the words that records have for them."""
+    made = json.loads(payload("eventbridge-delete-marker"))
+    made["detail"] |= detail
+    made["detail"]["bucket"]["aws-generated-tags"] = {"aws:cloudformation:stack-name": "mine"}
+    made["detail"]["object"]["has-object-annotation"] = True
+    event = event_of(json.dumps(made).encode())
+
+    again = decoded(event)
+
+    assert len(json.loads(event.extra or "{}")) == 3
+    assert comparable(again) == comparable(event)
+    assert again.id == event.id
 
 
 def test_only_the_s3_format_is_written_anew() -> None:
