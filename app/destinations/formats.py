@@ -1,7 +1,8 @@
 """What a receiver is sent: the body and headers of one delivery in each format, over HTTP and over Kafka.
 
 Written against CloudEvents 1.0.2: JSON format sections 2 and 3, HTTP binding 3.1 and 3.2, Kafka binding 3.2 and 3.3.
-Signatures are in signing.py. Every function raises ValueError for what cannot be written.
+Signatures are in signing.py, S3's own record in s3_record.py. Every function raises ValueError for what cannot be
+written.
 """
 
 import json
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
+from app.destinations.s3_record import s3_record
 from app.domain.change import canonical_name
 from app.domain.configuration import JSON, Format
 from app.domain.delivery import Owed
@@ -73,7 +75,7 @@ def _body(form: Format, stored: StoredEvent) -> tuple[bytes, str]:
         case "standard":
             return _standard(stored), JSON_TYPE
         case "s3":
-            return b'{"Records":[' + stored.event.record + b"]}", JSON_TYPE
+            return b'{"Records":[' + s3_record(stored.event) + b"]}", JSON_TYPE
         case "cloudevents":
             return _structured(stored.event), STRUCTURED_TYPE
         case "cloudevents-binary":

@@ -20,7 +20,10 @@ _PLAIN_VERSION: Final = "2.1"
 _LATER_VERSION: Final = "2.3"
 _TAGS_VERSION: Final = "2.5"
 _PLAIN_FAMILIES: Final = ("ObjectCreated:", "ObjectRemoved:", "ObjectRestore:Post", "ObjectRestore:Completed")
+# The blocks that do not stand beside `s3`.
 _SYSTEM_TAGS: Final = "awsGeneratedTags"
+_HAS_ANNOTATION: Final = "hasObjectAnnotation"
+_ANNOTATION: Final = "objectAnnotation"
 
 
 def s3_record(event: Event) -> bytes:
@@ -38,9 +41,12 @@ def _written(event: Event, source: str) -> dict[str, JSON]:
         "ownerIdentity": {"principalId": ""},
         "arn": f"arn:aws:s3:::{event.bucket}",
     }
-    if _SYSTEM_TAGS in blocks:
-        bucket[_SYSTEM_TAGS] = blocks.pop(_SYSTEM_TAGS)
-    return {
+    thing = _object(event)
+    s3: dict[str, JSON] = {"s3SchemaVersion": "1.0", "configurationId": "", "bucket": bucket, "object": thing}
+    for place, name in ((bucket, _SYSTEM_TAGS), (thing, _HAS_ANNOTATION), (s3, _ANNOTATION)):
+        if name in blocks:
+            place[name] = blocks.pop(name)
+    record: dict[str, JSON] = {
         "eventVersion": _version(event, has_tags=_SYSTEM_TAGS in bucket),
         "eventSource": source,
         "awsRegion": event.region or "",
@@ -49,9 +55,10 @@ def _written(event: Event, source: str) -> dict[str, JSON]:
         "userIdentity": {"principalId": event.actor or ""},
         "requestParameters": {"sourceIPAddress": event.source_ip or ""},
         "responseElements": {"x-amz-request-id": event.request_id or "", "x-amz-id-2": event.host_id or ""},
-        "s3": {"s3SchemaVersion": "1.0", "configurationId": "", "bucket": bucket, "object": _object(event)},
-        **blocks,
+        "s3": s3,
     }
+    # Blocks are named by the sender: none may pass for a member of the record.
+    return record | {name: value for name, value in blocks.items() if name not in record}
 
 
 def _version(event: Event, *, has_tags: bool) -> str:

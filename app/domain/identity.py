@@ -22,7 +22,7 @@ _NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
 # Ceph writes the memory of (seconds, nanoseconds), two little-endian numbers of 32 bits, as hex.
 _SWAPPED_SOURCES: Final = frozenset({"ceph:s3"})
 _SWAPPED_DIGITS: Final = 16
-_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_LATEST_SECONDS: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ def _moment_of(digits: str, event_source: str) -> datetime:
         return datetime.fromtimestamp(seconds, UTC)
     value = int(digits or "0", 16)
     seconds = value // 1_000_000_000 if event_source in _NANOSECOND_SOURCES else value >> 32
-    return datetime.fromtimestamp(min(seconds, int(_LATEST.timestamp())), UTC)
+    return datetime.fromtimestamp(min(seconds, _LATEST_SECONDS), UTC)
 
 
 def _hash(fields: Iterable[bytes | str | int | None]) -> bytes:

@@ -40,8 +40,8 @@ def compare(one: Event, other: Event) -> Order:
 
 def _place(event: Event) -> _Place | None:
     if event.dialect in _NANOSECONDS and event.version_id is None:
-        # Measured on MinIO: of concurrent writes to one unversioned key, the final object has the latest time, and often
-        # not the highest sequencer. With versions it is the other way round.
+        # Measured on MinIO: of concurrent writes to one unversioned key, the last to stay has the latest time, and
+        # often not the highest sequencer. With versions it is the other way round.
         return (_microseconds(event.time),)
     digits = trusted_sequencer(event.sequencer)
     if digits is None:

@@ -166,7 +166,7 @@ def test_two_reads_of_one_object_are_two_events() -> None:
 
 
 def test_a_counter_that_begins_again_is_told_apart_by_the_rest() -> None:
-    """versitygw counts from 1 after every start, and its request id is whatever the client sent, also twice."""
+    """Of versitygw: it starts at 1 with every start, and its request id is whatever the client sent, also twice."""
     put = replace(SAID, event_source="aws:s3", sequencer="1", request_id="mine", time_text="2025-01-01T00:00:00Z")
 
     assert identify(put)[0] != identify(replace(put, time_text="2025-01-02T00:00:00Z"))[0]
@@ -184,7 +184,11 @@ def test_one_request_that_deletes_many_gives_many_events() -> None:
 def test_what_lifecycle_does_in_one_night_is_told_apart() -> None:
     """It gives everything the sequencer of midnight, and requests of its own."""
     expired = replace(SAID, name="LifecycleExpiration:Delete", sequencer="617b398000000000")
-    others = [{"key": b"b"}, {"version_id": "v2"}, {"name": "LifecycleExpiration:DeleteMarkerCreated"}]
+    others: list[dict[str, Any]] = [
+        {"key": b"b"},
+        {"version_id": "v2"},
+        {"name": "LifecycleExpiration:DeleteMarkerCreated"},
+    ]
 
     assert all(identify(expired)[0] != identify(replace(expired, **other))[0] for other in others)
 
