@@ -29,6 +29,7 @@ from app.store.lock import serving_alone
 from app.store.migrate import migrate, prepare
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
+from app.store.reprocess import Reprocessing
 from app.store.upkeep import Upkeep
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
@@ -175,6 +176,9 @@ class Gateway:
             logs_delivered=self._settings.log.delivered,
         )
 
+    def _event_store(self) -> SqlEventStore:
+        return SqlEventStore(self._database, event_days=self._settings.retention.event_days)
+
     def _build_intake(self) -> Intake:
         store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
         return Intake(
@@ -193,6 +197,7 @@ class Gateway:
             allow_cidrs=self._settings.allow_networks,
             is_ready=self._is_ready,
             metrics=metrics_page,
+            reprocessing=Reprocessing(self._database, self._event_store(), decode),
             changed=self._watch.hint,
             wake=self._relay.wake,
             serves_api="api" in self._parts,

@@ -17,6 +17,7 @@ from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
+from app.api.quarantine_fields import QuarantineBulkFields
 from app.api.sources import SourceFields
 from app.api.state import ApiState, Kinds
 from app.api.subscription_fields import SubscriptionFields
@@ -34,7 +35,7 @@ NOUNS: Final[Sequence[APIRouter]] = (
     deliveries.router,
     quarantine.router,
 )
-BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields)
+BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields, QuarantineBulkFields)
 
 _DESCRIPTION: Final = """\
 A notification gateway for object-store events: what S3 says goes to webhooks and Kafka topics.

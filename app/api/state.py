@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from app.domain.configuration import JSON, Format
 from app.domain.ids import LaneId
 from app.store.database import Database
+from app.store.reprocess import Reprocessing
 
 
 class DestinationKind(Protocol):
@@ -59,6 +60,7 @@ class ApiState:
     allow_cidrs: Sequence[IPv4Network | IPv6Network]
     is_ready: Callable[[], Awaitable[bool]]
     metrics: Callable[[], bytes]
+    reprocessing: Reprocessing
     changed: Callable[[], None]
     wake: Callable[[frozenset[LaneId]], None]
     serves_api: bool = True
