@@ -35,6 +35,7 @@ from app.store.outbox import SqlOutbox
 from app.store.pulse import SqlPulseStore
 from app.store.record import SqlEventStore
 from app.store.replaying import Replaying
+from app.store.reprocess import Reprocessing
 from app.store.upkeep import Upkeep
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
@@ -182,8 +183,11 @@ class Gateway:
             logs_delivered=self._settings.log.delivered,
         )
 
+    def _event_store(self) -> SqlEventStore:
+        return SqlEventStore(self._database, event_days=self._settings.retention.event_days)
+
     def _build_intake(self) -> tuple[Intake, Pushes]:
-        store = SqlEventStore(self._database, event_days=self._settings.retention.event_days)
+        store = self._event_store()
         recorder = Recorder(store=store, decode=decode, wake=self._relay.wake, count=self._pulses.heard)
         room = Room(max_messages=self._settings.ingest.max_messages, max_bytes=MAX_BYTES)
         pushes = Pushes(
@@ -217,6 +221,7 @@ class Gateway:
             allow_cidrs=self._settings.allow_networks,
             is_ready=self._is_ready,
             metrics=metrics_page,
+            reprocessing=Reprocessing(self._database, self._event_store(), decode),
             changed=self._watch.hint,
             wake=self._relay.wake,
             serves_api="api" in self._parts,

@@ -29,6 +29,7 @@ from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
+from app.api.quarantine_fields import QuarantineBulkFields
 from app.api.replays import ReplayFields
 from app.api.source_fields import SourceFields
 from app.api.state import ApiState, Kinds
@@ -48,7 +49,13 @@ NOUNS: Final[Sequence[APIRouter]] = (
     replays.router,
     quarantine.router,
 )
-BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields, ReplayFields)
+BODIES: Final[Sequence[type[BaseModel]]] = (
+    EndpointFields,
+    SubscriptionFields,
+    SourceFields,
+    ReplayFields,
+    QuarantineBulkFields,
+)
 
 _DESCRIPTION: Final = """\
 A notification gateway for object-store events: what S3 says goes to webhooks and Kafka topics.

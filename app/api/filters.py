@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Request
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, WithJsonSchema
 
-from app.domain.ids import EndpointId, EventId, Prefix, SubscriptionId, parse_id
+from app.domain.ids import EndpointId, EventId, Prefix, SourceId, SubscriptionId, parse_id
 
 # RFC 3339: pydantic alone would also take a number for a time, and a day.
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -65,3 +65,4 @@ InstantParameter = Annotated[AwareDatetime, AfterValidator(_in_utc), BeforeValid
 EventIdParameter = Annotated[EventId, BeforeValidator(_read_id("evt")), _id_schema("evt")]
 EndpointIdParameter = Annotated[EndpointId, BeforeValidator(_read_id("ep")), _id_schema("ep")]
 SubscriptionIdParameter = Annotated[SubscriptionId, BeforeValidator(_read_id("sub")), _id_schema("sub")]
+SourceIdParameter = Annotated[SourceId, BeforeValidator(_read_id("src")), _id_schema("src")]

@@ -12,6 +12,7 @@ from app.domain.configuration import JSON, Format, Ordering
 from app.domain.ids import LaneId
 from app.ingest.push import Pushes
 from app.store.database import Database
+from app.store.reprocess import Reprocessing
 
 
 class DestinationKind(Protocol):
@@ -68,6 +69,7 @@ class ApiState:
     allow_cidrs: Sequence[IPv4Network | IPv6Network]
     is_ready: Callable[[], Awaitable[bool]]
     metrics: Callable[[], bytes]
+    reprocessing: Reprocessing
     changed: Callable[[], None]
     wake: Callable[[frozenset[LaneId]], None]
     serves_api: bool = True

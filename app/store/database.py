@@ -108,6 +108,17 @@ class Database:
         await self.engine.dispose()
 
 
+@asynccontextmanager
+async def trial(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Try something inside a transaction and undo it, whatever comes of it. Raises StoreUnavailable, StoreRefused."""
+    with _translated():
+        savepoint = await connection.begin_nested()
+        try:
+            yield
+        finally:
+            await savepoint.rollback()
+
+
 def sqlstate(error: BaseException) -> str | None:
     """Find PostgreSQL's code for what went wrong, in an error of ours or of a driver; None where there is none."""
     cause: BaseException | None = error

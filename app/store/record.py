@@ -1,7 +1,7 @@
 """The event store: a batch of what sources said becomes events, and what these owe, in one transaction."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,9 @@ from app.store.epoch import read_epoch
 from app.store.insert import NewEvent, Owing, insert_deliveries, insert_events
 
 RETENTION_DAYS: Final = 30
+
+_T = TypeVar("_T")
+
 _log = structlog.get_logger()
 
 
@@ -34,31 +37,35 @@ class SqlEventStore:
         """Write a batch down in one transaction, then wake the lanes that owe something; see the port."""
         if not batch:
             return Recorded(events=0, duplicates=0, deliveries=0, quarantined=0)
+        recorded = await self.transact(lambda connection: self._write_heard(connection, batch))
+        await self.wake(recorded.lanes)
+        return recorded
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+        """Run work that calls `write` in a transaction of its own, again where the database asks for it.
+
+        Raises StoreUnavailable, StoreRefused; nothing of the work is then there.
+        """
         try:
-            recorded = await self._database.write_again(lambda connection: self._write(connection, batch))
+            return await self._database.write_again(work)
         except StoreError as error:
             if not is_partition_missing(error):
                 raise
             # Its day went past the retention just now: filed anew under the sentinel.
             self._days.forget()
-            recorded = await self._database.write_again(lambda connection: self._write(connection, batch))
-        await self._wake(recorded.lanes)
-        return recorded
+            return await self._database.write_again(work)
 
-    async def note_source(self, source_id: SourceId, state: SourceState, error: str | None) -> None:
-        """Keep a source's state and last error for people to see; see the port."""
-        async with self._database.write() as connection:
-            await heard.note_state(connection, source_id, state=state, error=error)
+    async def write(self, connection: AsyncConnection, batch: Sequence[Heard]) -> Recorded:
+        """Write down events, what the new ones owe and what was refused, in a transaction of the caller's.
 
-    async def _write(self, connection: AsyncConnection, batch: Sequence[Heard]) -> Recorded:
+        After its commit the lanes are to be woken.
+        """
         rules = await self._newest_rules(connection)
         said = await self._said(connection, batch)
         new_ids = await insert_events(connection, said.values())
         owing = [owed for each in said.values() if each.event.id in new_ids for owed in rules.owing(each)]
         deliveries = await insert_deliveries(connection, owing)
         quarantined = await heard.put_in_quarantine(connection, batch)
-        # Last, since it locks: whoever waits for a source's row then waits for a commit, no more.
-        await heard.note_signs_of_life(connection, batch)
         return Recorded(
             events=len(new_ids),
             duplicates=sum(len(each.decoded.events) for each in batch) - len(new_ids),
@@ -66,6 +73,28 @@ class SqlEventStore:
             quarantined=quarantined,
             lanes=frozenset(each.lane_id for each in owing),
         )
+
+    async def wake(self, awakened: frozenset[LaneId]) -> None:
+        """Wake lanes that owe something which was committed; a failure is logged, since the sweep finds them too."""
+        # A hint, apart from the batch: within its transaction every batch for a busy endpoint would wait for one row.
+        if not awakened:
+            return
+        try:
+            async with self._database.write() as connection:
+                await lanes.wake_surely(connection, awakened)
+        except StoreError as error:
+            _log.warning("lane.wake_failed", error=str(error))
+
+    async def note_source(self, source_id: SourceId, state: SourceState, error: str | None) -> None:
+        """Keep a source's state and last error for people to see; see the port."""
+        async with self._database.write() as connection:
+            await heard.note_state(connection, source_id, state=state, error=error)
+
+    async def _write_heard(self, connection: AsyncConnection, batch: Sequence[Heard]) -> Recorded:
+        recorded = await self.write(connection, batch)
+        # Last, since it locks: whoever waits for a source's row then waits for a commit, no more.
+        await heard.note_signs_of_life(connection, batch)
+        return recorded
 
     async def _newest_rules(self, connection: AsyncConnection) -> "_Rules":
         # Read inside the transaction: an event received after a change was answered is matched under that change.
@@ -87,16 +116,6 @@ class SqlEventStore:
                 new = NewEvent(tenant_id=each.tenant_id, source_id=each.source_id, event=event, day=days[event.day])
                 said.setdefault((each.tenant_id, event.id), new)
         return said
-
-    async def _wake(self, awakened: frozenset[LaneId]) -> None:
-        # A hint, apart from the batch: within its transaction every batch for a busy endpoint would wait for one row.
-        if not awakened:
-            return
-        try:
-            async with self._database.write() as connection:
-                await lanes.wake_surely(connection, awakened)
-        except StoreError as error:
-            _log.warning("lane.wake_failed", error=str(error))
 
 
 class _Rules:

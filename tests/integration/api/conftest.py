@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 
 from app.api.app import ApiState, create_app, openapi_document
+from app.decode import decode
 from app.destinations import KINDS as DESTINATIONS
 from app.domain.ids import LaneId
+from app.domain.message import Decoded
 from app.sources import KINDS as SOURCES
 from app.store import keys
 from app.store.database import Database
 from app.store.migrate import migrate
+from app.store.record import SqlEventStore
+from app.store.reprocess import Reprocessing
 from tests.bed.asgi import AsgiClient
 
 
@@ -27,6 +31,7 @@ class Around:
     is_ready: bool = True
     changes: int = 0
     woken: list[frozenset[LaneId]] = field(default_factory=list)
+    decode: Callable[..., Decoded] = decode
 
     async def readiness(self) -> bool:
         """Say what the test set."""
@@ -101,6 +106,7 @@ def _state(database: Database, around: Around) -> ApiState:
         source_kinds=SOURCES,
         allow_cidrs=(ip_network("127.0.0.0/8"),),
         is_ready=around.readiness,
+        reprocessing=Reprocessing(database, SqlEventStore(database), around.decode),
         metrics=lambda: b"bucketpost_events_total 1.0\n",
         changed=around.changed,
         wake=around.woken.append,
