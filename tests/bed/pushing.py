@@ -28,6 +28,7 @@ from app.ingest.room import Room
 from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
 from app.store.record import SqlEventStore
+from app.store.reprocess import Reprocessing
 from app.store.schema import event, quarantine, source
 from app.store.sources import NewSource, create
 from app.store.watch import ConfigurationWatch
@@ -125,6 +126,7 @@ class PushBed:
             changed=self.watch.hint,
             wake=lambda _: None,
             pushes=pushes,
+            reprocessing=Reprocessing(self.database, SqlEventStore(self.database), decode),
         )
 
     @contextlib.asynccontextmanager
