@@ -1,4 +1,4 @@
-"""`bucketpost connect` and its kin against S3, SQS and SNS over the wire: from nothing to a delivered webhook, and back."""
+"""`bucketpost connect` and its kin over the wire: from nothing to a delivered webhook, and back."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +19,7 @@ MakeGateway = Callable[..., Gateway]
 async def bucket(aws: Aws) -> str:
     """Make a bucket with a rule of somebody else."""
     queue_url = await aws.create_queue()
-    name = await aws.create_bucket(queue_url=queue_url, events=("s3:ObjectTagging:*",))
-    return name
+    return await aws.create_bucket(queue_url=queue_url, events=("s3:ObjectTagging:*",))
 
 
 async def configuration_of(aws: Aws, bucket: str) -> dict[str, Any]:
