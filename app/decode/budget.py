@@ -8,16 +8,17 @@ from app.decode.undecodable import Excessive
 MEMBERS_LIMIT: Final = 64
 DOCUMENTS_LIMIT: Final = 4096
 RECORDS_LIMIT: Final = 4096
-OBJECTS_LIMIT: Final = 65_536
+# Of each kind. Those inside texts count too: telling them apart costs what the limits are there to save.
+BRACKETS_LIMIT: Final = 65_536
+VALUES_LIMIT: Final = 98_304
 
 
 class Budget:
-    """What is left for one message, its envelopes included. Each method takes one, or raises Excessive."""
+    """What is left for one message, its envelopes included. Each method takes some, or raises Excessive."""
 
     def __init__(self) -> None:
         self._documents = DOCUMENTS_LIMIT
         self._records = RECORDS_LIMIT
-        self._objects = OBJECTS_LIMIT
 
     def take_document(self) -> None:
         """Take a JSON document."""
@@ -31,8 +32,14 @@ class Budget:
         if self._records < 0:
             raise Excessive(f"has more than {RECORDS_LIMIT} records")
 
-    def take_object(self) -> None:
-        """Take a JSON object."""
-        self._objects -= 1
-        if self._objects < 0:
-            raise Excessive(f"holds more than {OBJECTS_LIMIT} JSON objects")
+
+def check_density(text: str) -> None:
+    """Refuse a text that may hold more objects, arrays or values than any message does. Raises Excessive."""
+    for mark, limit, name in (
+        ("{", BRACKETS_LIMIT, "JSON objects"),
+        ("[", BRACKETS_LIMIT, "JSON arrays"),
+        (":", VALUES_LIMIT, "members"),
+        (",", VALUES_LIMIT, "values"),
+    ):
+        if text.count(mark) > limit:
+            raise Excessive(f"holds more than {limit} {name}")

@@ -37,10 +37,13 @@ _EVERY_RECORD: Final = frozenset(
 )
 
 
-def blocks_of(record: Part) -> dict[str, Any]:
+def blocks_of(record: Part, *, record_characters: int) -> dict[str, Any]:
     """Give the blocks of an S3 record, also those that stand inside `s3`. Raises Undecodable."""
     members = record.members
-    blocks = {} if members.keys() <= _EVERY_RECORD else {name: members[name] for name in members.keys() - _EVERY_RECORD}
+    blocks: dict[str, Any] = {}
+    if not members.keys() <= _EVERY_RECORD:
+        check_characters(record_characters)
+        blocks = {name: value for name, value in members.items() if name not in _EVERY_RECORD}
     s3 = record.part("s3")
     bucket, thing = s3.part("bucket").members, s3.part("object").members
     if SYSTEM_TAGS in bucket:
@@ -58,6 +61,12 @@ def blocks_of(record: Part) -> dict[str, Any]:
     return blocks
 
 
+def check_characters(record_characters: int) -> None:
+    """Refuse a record too long for one that has blocks. Raises Undecodable."""
+    if record_characters > RECORD_CHARACTERS_LIMIT:
+        raise Undecodable(f"has a block of its own among more than {RECORD_CHARACTERS_LIMIT} characters")
+
+
 def block_text(blocks: Mapping[str, Any], *, record_characters: int) -> str | None:
     """Give blocks as compact JSON, in the order of their names, None when they say nothing.
 
@@ -65,10 +74,8 @@ def block_text(blocks: Mapping[str, Any], *, record_characters: int) -> str | No
     """
     if not blocks:
         return None
-    if record_characters > RECORD_CHARACTERS_LIMIT:
-        raise Undecodable(f"has a block of its own among more than {RECORD_CHARACTERS_LIMIT} characters")
-    _check(blocks)
-    telling = {name: blocks[name] for name in sorted(blocks) if not _is_empty(blocks[name])}
+    check_characters(record_characters)
+    telling = {name: blocks[name] for name in sorted(blocks) if _tells(blocks[name])}
     if not telling:
         return None
     try:
@@ -83,30 +90,25 @@ def block_text(blocks: Mapping[str, Any], *, record_characters: int) -> str | No
     return text
 
 
-def _check(blocks: Mapping[str, Any]) -> None:
-    """Refuse depths and numbers that JSON readers differ on; level by level, so that depth costs no stack."""
-    level: list[Any] = [blocks]
-    for _ in range(DEPTH_LIMIT + 1):
-        if any(isinstance(each, int) and not -(2**63) <= each < 2**64 for each in level):
-            raise Undecodable("has a number of more than 64 bits in a block of its own")
-        level = [
-            child
-            for each in level
-            if isinstance(each, dict | list)
-            for child in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return
+def _tells(block: object) -> bool:
+    """Tell whether anything but absence is in a block; refuse depths and numbers that JSON readers differ on.
+
+    Level by level, so that depth costs no stack. Raises Undecodable.
+    """
+    tells = False
+    level: list[Any] = [block]
+    for _ in range(DEPTH_LIMIT):
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                below.extend(each.values())
+            elif isinstance(each, list):
+                below.extend(each)
+            elif each is not None and each != "":
+                tells = True
+                if isinstance(each, int) and not -(2**63) <= each < 2**64:
+                    raise Undecodable("has a number of more than 64 bits in a block of its own")
+        if not below:
+            return tells
+        level = below
     raise Undecodable(f"has a block of its own nested more than {DEPTH_LIMIT} deep")
-
-
-def _is_empty(value: object) -> bool:
-    match value:
-        case None | "":
-            return True
-        case dict():
-            return all(_is_empty(each) for each in value.values())
-        case list():
-            return all(_is_empty(each) for each in value)
-        case _:
-            return False

@@ -6,12 +6,13 @@ a broken line costs only itself. The work is two passes at most: no line is look
 
 from typing import Final
 
-from app.decode.budget import DOCUMENTS_LIMIT, Budget
+from app.decode.budget import DOCUMENTS_LIMIT, Budget, check_density
 from app.decode.document import Piece, Unread, raw_of, text_of
 from app.decode.undecodable import Undecodable
 from app.decode.walk import walk
 
 _LINE_ENDS_LIMIT: Final = 2 * DOCUMENTS_LIMIT
+_BROKEN_LINES_LIMIT: Final = 256
 _SPACE: Final = b" \t\r\n"
 
 
@@ -26,6 +27,7 @@ def pieces_of_body(body: bytes, budget: Budget) -> list[Piece]:
 
 def pieces_of_text(text: str, budget: Budget) -> list[Piece]:
     """Give the pieces of a text, at least one. Raises Excessive."""
+    check_density(text)
     walked = walk(text, budget)
     if walked.problem is None:
         blank = Undecodable("is not a JSON object, so it holds no S3 records")
@@ -45,22 +47,36 @@ def _lines(raw: bytes, budget: Budget) -> list[Piece]:
         return []
     pieces: list[Piece] = []
     is_delimited = False
+    broken = 0
     for line in raw.split(b"\n"):
-        if trimmed(line):
-            found, is_whole = _line(line, budget)
-            pieces += found
-            # An indented line that is a document is more likely a part of what was broken before it.
-            is_delimited = is_delimited or (is_whole and line.startswith((b"{", b"[")))
+        content = trimmed(line)
+        if not content:
+            continue
+        found, is_whole = _line(content, budget)
+        pieces += found
+        # An indented line that is a document is more likely a part of what was broken before it.
+        is_delimited = is_delimited or (is_whole and line.startswith((b"{", b"[")))
+        broken += not is_whole
+        if broken > _BROKEN_LINES_LIMIT:
+            return []
     return pieces if is_delimited else []
 
 
 def _line(line: bytes, budget: Budget) -> tuple[list[Piece], bool]:
     try:
-        text = text_of(line)
+        text = _line_text(line)
     except Undecodable as problem:
         budget.take_document()
-        return [Unread(problem=problem, raw=trimmed(line))], False
+        return [Unread(problem=problem, raw=line)], False
+    check_density(text)
     walked = walk(text, budget)
     if walked.problem is None:
         return walked.pieces, True
-    return [*walked.pieces, Unread(problem=walked.problem, raw=trimmed(raw_of(text[walked.at :])))], False
+    return [*walked.pieces, Unread(problem=walked.problem, raw=raw_of(text[walked.at :]))], False
+
+
+def _line_text(line: bytes) -> str:
+    # Cheaper than to read it: most broken lines were cut off.
+    if not (line.startswith((b"{", b"[")) and line.endswith((b"}", b"]"))):
+        raise Undecodable("is not a whole JSON object, so it holds no S3 records")
+    return text_of(line)

@@ -51,7 +51,7 @@ def event_in(element: Element, tenant_id: TenantId, profile: Profile) -> Event:
         raise Undecodable(f"is {kind_of(element.value)}, not an object")
     record = Part(element.value)
     dialect = dialect_of(record) if profile == "auto" else profile
-    blocks = blocks_of(record)
+    blocks = blocks_of(record, record_characters=len(element.text))
     extra = block_text(blocks, record_characters=len(element.text))
     if blocks.keys() & _OF_THE_TOPIC:
         change = {name: block for name, block in blocks.items() if name not in _OF_THE_TOPIC}

@@ -6,7 +6,6 @@ may be hostile: whatever is not strict JSON, or would cost more than a message c
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,10 +14,10 @@ from app.decode.document import RECORDS, Document, Element, Piece, Unread, raw_o
 from app.decode.undecodable import Excessive, Undecodable, Unending, shown
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
-# Finds the end of a value whose numbers are too long to be read as numbers.
-_LENIENT_SCANNER: Final = json.JSONDecoder(parse_int=str)
-
-Scan = Callable[[str, int], tuple[Any, int]]
+# Where a document begins like this, its records are looked for at once; elsewhere it is read first.
+_BEFORE_RECORDS: Final = re.compile(r'\{[ \t\n\r]*"(?:Records|EventName|EventType)"')
+_RECORDS_NAME: Final = f'"{RECORDS}"'
+_TOO_MANY_MEMBERS: Final = f"has more than {MEMBERS_LIMIT} members, so it is no S3 message"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +50,6 @@ class _Walk:
     def __init__(self, text: str, budget: Budget) -> None:
         self._text = text
         self._budget = budget
-        self._faults: list[str] = []
-        self._scan = _scanner(self._faults, budget)
 
     def alone(self, at: int) -> tuple[list[Piece], int]:
         """Read the document that begins here."""
@@ -77,12 +74,24 @@ class _Walk:
         self._budget.take_document()
         if not self._text.startswith("{", at):
             return self._unread(at, Undecodable("is not a JSON object, so it holds no S3 records"))
+        if not _BEFORE_RECORDS.match(self._text, at):
+            value, end, fault = self._value(at)
+            if self._text.find(_RECORDS_NAME, at, end) < 0:
+                return self._without_records(value, fault, self._text[at:end]), end
         try:
             return self._document(at)
         except (Unending, Excessive):
             raise
         except Undecodable as problem:
             return self._unread(at, problem)
+
+    @staticmethod
+    def _without_records(value: dict[str, object], fault: str | None, text: str) -> Piece:
+        if fault is None and len(value) > MEMBERS_LIMIT:
+            fault = _TOO_MANY_MEMBERS
+        if fault is not None:
+            return Unread(problem=Undecodable(fault), raw=raw_of(text))
+        return Document(members=value, records=None, text=text)
 
     def _unread(self, at: int, problem: Undecodable) -> tuple[Unread, int]:
         end = self._end(at, problem)
@@ -112,7 +121,7 @@ class _Walk:
             raise Undecodable(f"names the member {shown(name)} twice")
         seen.add(name)
         if len(seen) > MEMBERS_LIMIT:
-            raise Undecodable(f"has more than {MEMBERS_LIMIT} members, so it is no S3 message")
+            raise Undecodable(_TOO_MANY_MEMBERS)
         at = _skip_space(self._text, at)
         if not self._text.startswith(":", at):
             raise Unending(f"is not valid JSON: no colon at character {at}")
@@ -139,18 +148,19 @@ class _Walk:
 
     def _value(self, at: int) -> tuple[Any, int, str | None]:
         """Read the value that begins here; a fault that leaves its end known does not spoil its neighbours."""
-        self._faults.clear()
         try:
-            value, end = self._scan(self._text, at)
+            value, end = _STRICT_SCANNER.raw_decode(self._text, at)
+        except Undecodable as problem:
+            return None, self._end(at, problem), str(problem)
         except json.JSONDecodeError as error:
             message = error.msg.removesuffix(" at")
             raise Unending(f"is not valid JSON: {message} at character {error.pos}") from error
         except ValueError:  # the interpreter's limit on the digits of a number
-            problem = Undecodable("is not valid JSON, and holds a number with too many digits")
-            return None, self._end(at, problem), "holds a number with too many digits"
+            number = Undecodable("is not valid JSON, and holds a number with too many digits")
+            return None, self._end(at, number), "holds a number with too many digits"
         except RecursionError as error:
             raise Unending("is nested too deeply") from error
-        return value, end, self._faults[0] if self._faults else None
+        return value, end, None
 
     def _end(self, at: int, problem: Undecodable) -> int:
         """Tell where a value ends that has a fault. Raises Unending, with the fault, where it ends nowhere."""
@@ -168,23 +178,6 @@ class _Walk:
         return _skip_space(self._text, at + 1), False
 
 
-def _scanner(faults: list[str], budget: Budget) -> Scan:
-    """Make a scanner that notes what the standard library lets pass: names given twice, and NaN and its kin."""
-
-    def take_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        budget.take_object()
-        members = dict(pairs)
-        if len(members) != len(pairs) and not faults:
-            faults.append(f"names the member {shown(_first_repeated(pairs))} twice")
-        return members
-
-    def take_constant(name: str) -> None:
-        if not faults:
-            faults.append(f"holds {name}, which is not JSON")
-
-    return json.JSONDecoder(object_pairs_hook=take_object, parse_constant=take_constant).raw_decode
-
-
 def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
     seen: set[str] = set()
     for name, _ in pairs:
@@ -194,6 +187,23 @@ def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
     return ""
 
 
+def _take_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Undecodable(f"names the member {shown(_first_repeated(pairs))} twice")
+    return members
+
+
+def _take_constant(name: str) -> None:
+    raise Undecodable(f"holds {name}, which is not JSON")
+
+
 def _skip_space(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
     return found.end() if found else at
+
+
+# Refuses what the standard library lets pass: names given twice, and NaN and its kin.
+_STRICT_SCANNER: Final = json.JSONDecoder(object_pairs_hook=_take_object, parse_constant=_take_constant)
+# Finds the end of a value that has such a fault, or numbers too long to be read as numbers.
+_LENIENT_SCANNER: Final = json.JSONDecoder(parse_int=str)

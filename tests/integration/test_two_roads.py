@@ -24,7 +24,7 @@ from tests.bed.stored import Stored
 from tests.bed.twins import eventbridge_twin
 
 CHANGES: Final = 10_000
-POLLERS: Final = 4
+POLLERS: Final = 8
 POLLED_AT_ONCE: Final = 10
 NOW: Final = datetime.now(UTC).replace(microsecond=0)
 

@@ -9,6 +9,7 @@ from tests.unit.decode.samples import PAYLOADS, envelope, event_of, is_sound, me
 
 RECORD_BYTES = message(record())[len(b'{"Records":[') : -len(b"]}")]
 MEBIBYTE = 1 << 20
+NO_NAME = "Expecting property name enclosed in double quotes"
 
 
 @pytest.mark.parametrize("name", ["s3-test-event", "versitygw-test-event", "moto-test-event"])
@@ -73,18 +74,21 @@ def test_a_bad_record_in_an_envelope_is_refused_with_the_inner_bytes() -> None:
         (b'{"a":"\xff"}', "The message is not UTF-8 at byte 6."),
         (b'{"a":"\xed\xa0\x80"}', "The message is not UTF-8 at byte 6."),
         (b"{}", "The message holds no S3 records: it has no member Records."),
-        (b"{", "The message is not valid JSON: no member name at character 1."),
-        (b"{1:2}", "The message is not valid JSON: no member name at character 1."),
-        (b'{"a" 1}', "The message is not valid JSON: no colon at character 5."),
+        (b"{", f"The message is not valid JSON: {NO_NAME} at character 1."),
+        (b"{1:2}", f"The message is not valid JSON: {NO_NAME} at character 1."),
+        (b'{"a" 1}', "The message is not valid JSON: Expecting ':' delimiter at character 5."),
         (b'{"a":}', "The message is not valid JSON: Expecting value at character 5."),
-        (b'{"a":1 2}', "The message is not valid JSON: neither comma nor } at character 7."),
-        (b'{"a":1,}', "The message is not valid JSON: no member name at character 7."),
+        (b'{"a":1 2}', "The message is not valid JSON: Expecting ',' delimiter at character 7."),
+        (b'{"a":1,}', f"The message is not valid JSON: {NO_NAME} at character 7."),
         (b'{"Records":[1,]}', "The message is not valid JSON: Expecting value at character 14."),
         (b'{"Records":[1 2]}', "The message is not valid JSON: neither comma nor ] at character 14."),
         (b'{"Records":[', "The message is not valid JSON: Expecting value at character 12."),
         (b'{"Records":{}}', "The message has an object as its Records, not an array."),
         (b'{"Records":null}', "The message has null as its Records, not an array."),
         (b'{"Records":"[]"}', "The message has text as its Records, not an array."),
+        (b'{"Records"', "The message is not valid JSON: no colon at character 10."),
+        (b'{"Records":1,', "The message is not valid JSON: no member name at character 13."),
+        (b'{"Records":1 2}', "The message is not valid JSON: neither comma nor } at character 13."),
         (b'{"Records":[],"Records":[]}', "The message names the member 'Records' twice."),
         (b'{"Records":1,"Records":[]}', "The message names the member 'Records' twice."),
         (b'{"a\\u0000\\ud800":1,"a\\u0000\\ud800":2}', "The message names the member 'a\\x00\\ud800' twice."),
