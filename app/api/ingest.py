@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
 from typing import Any, Final, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, Security
+from fastapi.security import HTTPBearer
 
 from app.api.body_limit import LIMIT_BYTES
 from app.api.errors import Problem, method_not_allowed, not_found
@@ -21,6 +22,12 @@ from app.domain.ids import SourceId, parse_id
 from app.ingest.push import Arriving, Pushes, Verdict
 from app.ingest.recognition import Road
 
+# For the description alone: what is compared is read below, in more forms than this one.
+_token = HTTPBearer(
+    scheme_name="token",
+    description="The source's token, made with it. Basic takes it as the password.",
+    auto_error=False,
+)
 router = APIRouter(prefix="/ingest", tags=["ingest"])
 
 ROADS: Final[tuple[Road, ...]] = ("s3", "sns")
@@ -103,6 +110,7 @@ def _add(  # noqa: PLR0913, PLR0917 -- a row of the table above
             response_class=Response,
             responses={**(_TAKEN if method == "POST" else _LIVES), **problems(*refusals)},
             openapi_extra=_BODY if method == "POST" else None,
+            dependencies=[Security(_token)] if route.__name__ == "push" else None,
         )
 
 
