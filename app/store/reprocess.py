@@ -84,11 +84,21 @@ class _Settled:
 class Reprocessing:
     """Decodes what is kept once more and records it through the event store."""
 
-    def __init__(self, database: Database, store: SqlEventStore, decode: Callable[..., Decoded]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: SqlEventStore,
+        decode: Callable[..., Decoded],
+        *,
+        slice_bytes: int = SLICE_BYTES,
+        slice_seconds: float = SLICE_SECONDS,
+    ) -> None:
         """Take the parts; `decode(body, *, tenant_id, profile)` never raises."""
         self._database = database
         self._store = store
         self._decode = decode
+        self._slice_bytes = slice_bytes
+        self._slice_seconds = slice_seconds
 
     async def reprocess(self, tenant_id: TenantId, quarantine_id: QuarantineId) -> Reprocessed | None:
         """Reprocess one thing; None when there is none, or no more."""
@@ -112,7 +122,7 @@ class Reprocessing:
         """Reprocess what a filter takes, slice by slice; what is refused again is left behind."""
 
         async def work(found: Sequence[Kept]) -> Step:
-            return await self._reprocess_slice(run.tenant_id, fitting(found, SLICE_BYTES))
+            return await self._reprocess_slice(run.tenant_id, fitting(found, self._slice_bytes))
 
         return await clear(self._database, run, work, clock=clock)
 
@@ -131,7 +141,7 @@ class Reprocessing:
         """Decode one thing after another, giving way to the rest of the process, until the time is over."""
         profiles = await self._profiles({each.source_id for each in kept}, tenant_id)
         tried: list[_Tried] = []
-        ends_at = time.monotonic() + SLICE_SECONDS
+        ends_at = time.monotonic() + self._slice_seconds
         for each in kept:
             decoded = self._decoded(each.raw, tenant_id, profiles[each.source_id])
             tried.append(_Tried(kept=each, tenant_id=tenant_id, decoded=decoded))
