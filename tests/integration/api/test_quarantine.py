@@ -332,7 +332,7 @@ async def test_a_bad_bulk_request_does_nothing(
 
 
 async def _subscribe(api: Api) -> None:
-    hook = {"name": "hook", "kind": "webhook", "config": {"url": "http://127.0.0.1:9/"}}
+    hook = {"name": "hook", "kind": "webhook", "config": {"url": "https://hooks.example/"}}
     made = await api.ask.post("/v1/endpoints", hook)
     await api.ask.post("/v1/subscriptions", {"name": "all", "endpoint_id": made.body["id"]})
 
