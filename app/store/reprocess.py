@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import Profile
@@ -189,11 +189,13 @@ class Reprocessing:
         # Before its pieces are put in: one may have the id of the whole.
         await remove(connection, [each.kept.id for each in leaving])
         recorded = await self._store.write(connection, [each.heard for each in leaving])
-        for each in there:
-            if each.is_refused and each.reason != each.kept.reason:
-                await connection.execute(
-                    update(quarantine).where(quarantine.c.id == each.kept.id).values(reason=each.reason)
-                )
+        reasons = [
+            {"refused_id": each.kept.id, "reason_now": each.reason}
+            for each in there
+            if each.is_refused and each.reason != each.kept.reason
+        ]
+        if reasons:
+            await connection.execute(_GIVE_REASON, reasons)
         return _Settled(there=there, recorded=recorded)
 
     async def _sift(self, tried: _Tried, refused: StoreRefused) -> _Tried:
@@ -242,3 +244,8 @@ class Reprocessing:
             lanes=len(recorded.lanes),
         )
         await self._store.wake(recorded.lanes)
+
+
+_GIVE_REASON: Final = (
+    update(quarantine).where(quarantine.c.id == bindparam("refused_id")).values(reason=bindparam("reason_now"))
+)
