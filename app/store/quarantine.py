@@ -127,13 +127,9 @@ async def count_kept(
     between: tuple[Place | None, Place],
 ) -> int:
     """Count what is kept after one place and up to another; MOST_COUNTED stands for that many or more."""
-    some = (
-        select(quarantine.c.id)
-        .where(quarantine.c.tenant_id == tenant_id, *_conditions(wanted), *_between(*between))
-        .limit(MOST_COUNTED)
-        .subquery()
-    )
-    found: int = (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+    some = _chosen(select(quarantine.c.id), tenant_id, wanted).where(*_between(wanted, *between))
+    counted = select(func.count()).select_from(some.limit(MOST_COUNTED).subquery())
+    found: int = (await connection.execute(counted)).scalar_one()
     return found
 
 
@@ -146,7 +142,11 @@ def fitting(found: Sequence[Kept], most_bytes: int) -> Sequence[Kept]:
 def list_statement(tenant_id: TenantId, *, wanted: QuarantineFilter, after: Place | None, limit: int) -> Select[Any]:
     """Build what finds a page; a test looks at its plan."""
     return page_after(
-        _places(tenant_id, wanted), after, at=quarantine.c.first_seen_at, id_=quarantine.c.id, limit=limit
+        _chosen(_PLACES, tenant_id, wanted).where(*_later_than(_since(wanted))),
+        _earliest(after, _until(wanted)),
+        at=quarantine.c.first_seen_at,
+        id_=quarantine.c.id,
+        limit=limit,
     )
 
 
@@ -155,36 +155,56 @@ def oldest_statement(
 ) -> Select[Any]:
     """Build what find_oldest runs; a test looks at its plan."""
     return (
-        _places(tenant_id, wanted)
-        .where(*_between(*between))
+        _chosen(_PLACES, tenant_id, wanted)
+        .where(*_between(wanted, *between))
         .order_by(quarantine.c.first_seen_at, quarantine.c.id)
         .limit(limit)
     )
 
 
-def _places(tenant_id: TenantId, wanted: QuarantineFilter) -> Select[Any]:
-    # The size is known without reading the bytes, on both databases.
-    return select(quarantine.c.id, quarantine.c.first_seen_at, func.length(quarantine.c.raw).label("size")).where(
-        quarantine.c.tenant_id == tenant_id, *_conditions(wanted)
-    )
+# The size is known without reading the bytes, on both databases.
+_PLACES: Final = select(quarantine.c.id, quarantine.c.first_seen_at, func.length(quarantine.c.raw).label("size"))
+_here: Final = tuple_(quarantine.c.first_seen_at, quarantine.c.id)
 
 
-def _conditions(wanted: QuarantineFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def _chosen(columns: Select[Any], tenant_id: TenantId, wanted: QuarantineFilter) -> Select[Any]:
+    """Choose by all of a filter but its times."""
+    chosen = columns.where(quarantine.c.tenant_id == tenant_id)
     if wanted.source_id is not None:
-        conditions.append(quarantine.c.source_id == wanted.source_id)
+        chosen = chosen.where(quarantine.c.source_id == wanted.source_id)
     if wanted.reason is not None:
-        conditions.append(quarantine.c.reason.icontains(wanted.reason, autoescape=True))
-    if wanted.since is not None:
-        conditions.append(quarantine.c.first_seen_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(quarantine.c.first_seen_at < wanted.until)
-    return conditions
+        chosen = chosen.where(quarantine.c.reason.icontains(wanted.reason, autoescape=True))
+    return chosen
 
 
-def _between(after: Place | None, last: Place) -> list[ColumnElement[bool]]:
-    here = tuple_(quarantine.c.first_seen_at, quarantine.c.id)
-    return [here <= _place(last), *([] if after is None else [here > _place(after)])]
+# Times are places before every id of that moment: with two bounds on one side SQLite would walk from the wider one.
+def _since(wanted: QuarantineFilter) -> Place | None:
+    return None if wanted.since is None else Place(at=wanted.since, id=b"")
+
+
+def _until(wanted: QuarantineFilter) -> Place | None:
+    return None if wanted.until is None else Place(at=wanted.until, id=b"")
+
+
+def _between(wanted: QuarantineFilter, after: Place | None, last: Place) -> list[ColumnElement[bool]]:
+    end = _earliest(last, _until(wanted))
+    return [*_later_than(_latest(after, _since(wanted))), *([] if end is None else [_here <= _place(end)])]
+
+
+def _later_than(place: Place | None) -> list[ColumnElement[bool]]:
+    return [] if place is None else [_here > _place(place)]
+
+
+def _earliest(*places: Place | None) -> Place | None:
+    return min((each for each in places if each is not None), key=_order, default=None)
+
+
+def _latest(*places: Place | None) -> Place | None:
+    return max((each for each in places if each is not None), key=_order, default=None)
+
+
+def _order(place: Place) -> tuple[datetime, bytes]:
+    return place.at, place.id
 
 
 def _place(place: Place) -> Tuple:

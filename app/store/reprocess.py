@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import Profile
@@ -84,11 +84,21 @@ class _Settled:
 class Reprocessing:
     """Decodes what is kept once more and records it through the event store."""
 
-    def __init__(self, database: Database, store: SqlEventStore, decode: Callable[..., Decoded]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: SqlEventStore,
+        decode: Callable[..., Decoded],
+        *,
+        slice_bytes: int = SLICE_BYTES,
+        slice_seconds: float = SLICE_SECONDS,
+    ) -> None:
         """Take the parts; `decode(body, *, tenant_id, profile)` never raises."""
         self._database = database
         self._store = store
         self._decode = decode
+        self._slice_bytes = slice_bytes
+        self._slice_seconds = slice_seconds
 
     async def reprocess(self, tenant_id: TenantId, quarantine_id: QuarantineId) -> Reprocessed | None:
         """Reprocess one thing; None when there is none, or no more."""
@@ -112,7 +122,7 @@ class Reprocessing:
         """Reprocess what a filter takes, slice by slice; what is refused again is left behind."""
 
         async def work(found: Sequence[Kept]) -> Step:
-            return await self._reprocess_slice(run.tenant_id, fitting(found, SLICE_BYTES))
+            return await self._reprocess_slice(run.tenant_id, fitting(found, self._slice_bytes))
 
         return await clear(self._database, run, work, clock=clock)
 
@@ -131,7 +141,7 @@ class Reprocessing:
         """Decode one thing after another, giving way to the rest of the process, until the time is over."""
         profiles = await self._profiles({each.source_id for each in kept}, tenant_id)
         tried: list[_Tried] = []
-        ends_at = time.monotonic() + SLICE_SECONDS
+        ends_at = time.monotonic() + self._slice_seconds
         for each in kept:
             decoded = self._decoded(each.raw, tenant_id, profiles[each.source_id])
             tried.append(_Tried(kept=each, tenant_id=tenant_id, decoded=decoded))
@@ -179,11 +189,13 @@ class Reprocessing:
         # Before its pieces are put in: one may have the id of the whole.
         await remove(connection, [each.kept.id for each in leaving])
         recorded = await self._store.write(connection, [each.heard for each in leaving])
-        for each in there:
-            if each.is_refused and each.reason != each.kept.reason:
-                await connection.execute(
-                    update(quarantine).where(quarantine.c.id == each.kept.id).values(reason=each.reason)
-                )
+        reasons = [
+            {"refused_id": each.kept.id, "reason_now": each.reason}
+            for each in there
+            if each.is_refused and each.reason != each.kept.reason
+        ]
+        if reasons:
+            await connection.execute(_GIVE_REASON, reasons)
         return _Settled(there=there, recorded=recorded)
 
     async def _sift(self, tried: _Tried, refused: StoreRefused) -> _Tried:
@@ -232,3 +244,8 @@ class Reprocessing:
             lanes=len(recorded.lanes),
         )
         await self._store.wake(recorded.lanes)
+
+
+_GIVE_REASON: Final = (
+    update(quarantine).where(quarantine.c.id == bindparam("refused_id")).values(reason=bindparam("reason_now"))
+)
