@@ -102,7 +102,7 @@ def _changed(made: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, 
         for way in ways:
             inside = inside[way]
         if value is ABSENT:
-            del inside[name]
+            inside.pop(name, None)
         else:
             inside[name] = value
     return made
