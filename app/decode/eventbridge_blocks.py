@@ -31,13 +31,12 @@ _KNOWN: Final = frozenset(
 def blocks_of(detail: Part) -> dict[str, Any]:
     """Give the blocks; members nobody knows are kept, named the way S3 names. Raises Undecodable."""
     blocks = {_word(name): value for name, value in detail.members.items() if name not in _KNOWN}
+    restore = {
+        "lifecycleRestorationExpiryTime": detail.text("restore-expiry-time"),
+        "lifecycleRestoreStorageClass": detail.text("source-storage-class"),
+    }
     blocks |= {
-        GLACIER: {
-            RESTORE: {
-                "lifecycleRestorationExpiryTime": detail.text("restore-expiry-time"),
-                "lifecycleRestoreStorageClass": detail.text("source-storage-class"),
-            }
-        },
+        GLACIER: {RESTORE: {name: text for name, text in restore.items() if text is not None}},
         "lifecycleEventData": {
             "transitionEventData": {"destinationStorageClass": detail.text("destination-storage-class")}
         },

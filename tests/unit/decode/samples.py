@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.decode import decode
+from app.domain.configuration import Profile
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT
 from app.domain.message import Decoded, Refusal
@@ -38,6 +39,36 @@ def envelope(text: str, **changes: Any) -> bytes:
     return json.dumps(members | changes).encode()
 
 
+def eventbridge(detail_type: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Make EventBridge's event of the put that `record` tells of, with members changed by their path."""
+    made: dict[str, Any] = {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": detail_type,
+        "source": "aws.s3",
+        "account": "111122223333",
+        "time": "2023-04-12T20:43:38Z",
+        "region": "us-east-1",
+        "resources": ["arn:aws:s3:::uploads"],
+        "detail": {
+            "version": "0",
+            "event-version": "1.1",
+            "bucket": {"name": "uploads"},
+            "object": {
+                "key": "test.pdf",
+                "size": 104681,
+                "etag": "2e3ad1e983318bbd",
+                "sequencer": "643717f9f8b85354",
+            },
+            "request-id": "YMSSR8BZJ2Y99K6P",
+            "requester": "123456789012",
+            "source-ip-address": "93.108.161.96",
+            "reason": "PutObject",
+        },
+    }
+    return _changed(made, changes)
+
+
 def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """Make a record of a put, with members changed by their path (`s3.object.key`)."""
     made: dict[str, Any] = {
@@ -61,26 +92,30 @@ def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
             },
         },
     }
+    return _changed(made, changes)
+
+
+def _changed(made: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
     for path, value in (changes or {}).items():
         *ways, name = path.split(".")
         inside = made
         for way in ways:
             inside = inside[way]
         if value is ABSENT:
-            del inside[name]
+            inside.pop(name, None)
         else:
             inside[name] = value
     return made
 
 
-def read(said: bytes | dict[str, Any]) -> Decoded:
+def read(said: bytes | dict[str, Any], profile: Profile = "auto") -> Decoded:
     """Decode a message, or a message of one record."""
-    return decode(said if isinstance(said, bytes) else message(said), tenant_id=DEFAULT_TENANT)
+    return decode(said if isinstance(said, bytes) else message(said), tenant_id=DEFAULT_TENANT, profile=profile)
 
 
-def event_of(said: bytes | dict[str, Any]) -> Event:
+def event_of(said: bytes | dict[str, Any], profile: Profile = "auto") -> Event:
     """Decode what says exactly one event."""
-    decoded = read(said)
+    decoded = read(said, profile)
     assert decoded.refusals == ()
     assert not decoded.is_test_event
     (event,) = decoded.events

@@ -1,8 +1,9 @@
 """Every event name of S3 and of the stores like it, and the kind of change it tells of."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from botocore.loaders import Loader
 
 from app.domain.change import canonical_name, change_of
 from app.domain.event import Change
@@ -66,6 +67,34 @@ OTHER_STORES: dict[str, Change] = {
     "ObjectCreated": "other",
     "": "other",
 }
+
+
+def _botocores_names() -> list[str]:
+    model: Any = Loader().load_service_model("s3", "service-2")
+    return list(model["shapes"]["Event"]["enum"])
+
+
+BOTOCORES = _botocores_names()
+
+
+@pytest.mark.parametrize("name", BOTOCORES)
+def test_botocores_names_all_tell_a_change(name: str) -> None:
+    """Amazon's own list, as installed: a new name fails here until it has a change. A wildcard counts by its family."""
+    family = name.removesuffix("*")
+    names = [each for each in BOTOCORES if each.startswith(family) and not each.endswith("*")]
+
+    changes = {change_of(each) for each in names}
+
+    assert changes
+    assert "other" not in changes
+
+
+def test_botocores_names_are_the_ones_a_filter_knows() -> None:
+    """And those of the table below."""
+    names = {canonical_name(name) for name in BOTOCORES}
+
+    assert len(BOTOCORES) >= 31
+    assert names == KNOWN_EVENTS - {"*"}
 
 
 @pytest.mark.parametrize(("name", "change"), [*AMAZON.items(), *OTHER_STORES.items()])
