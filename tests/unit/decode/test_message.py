@@ -155,6 +155,20 @@ def test_every_payload_is_read_or_refused() -> None:
     assert all(bool(each.events) + bool(each.refusals) + each.is_test_event == 1 for each in decoded)
 
 
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"kind": "storage#object", "bucket": "b", "selfLink": "https://x"}, "looks like a Google Cloud Storage"),
+        ({"topic": "t", "subject": "s", "eventType": "e", "data": {}}, "looks like an Azure Event Grid event"),
+        ({"specversion": "1.0", "type": "com.amazonaws.s3.ObjectCreated:Put"}, "looks like a CloudEvent"),
+        ({"EventName": "s3:ObjectCreated:Put", "Key": "b/k"}, "it has no member Records"),
+    ],
+)
+def test_a_message_of_another_system_is_refused_by_its_name(members: dict[str, str], words: str) -> None:
+    """It is never guessed at."""
+    assert words in refusal_of(json.dumps(members).encode()).reason
+
+
 def _in_a_record(value: bytes) -> bytes:
     return b'{"Records":[' + RECORD_BYTES + b"," + RECORD_BYTES[:-1] + b',"x":' + value + b"}]}"
 
