@@ -77,7 +77,9 @@ class _Walk:
             return self._unread(at, Undecodable("is not a JSON object, so it holds no S3 records"))
         if not _BEFORE_RECORDS.match(self._text, at):
             value, end, fault = self._value(at)
-            if self._text.find(_RECORDS_NAME, at, end) < 0:
+            # The name can be spelled with escapes, which only its value tells.
+            has_records = self._text.find(_RECORDS_NAME, at, end) >= 0 or (fault is None and RECORDS in value)
+            if not has_records:
                 return self._without_records(value, fault, self._text[at:end]), end
         try:
             return self._document(at)

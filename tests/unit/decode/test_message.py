@@ -42,6 +42,11 @@ def test_a_change_is_the_same_event_however_it_came() -> None:
     assert len(ids) == 1
 
 
+def test_a_name_may_be_spelled_with_escapes() -> None:
+    """It is the same name."""
+    assert event_of(b'{"\\u0052ecords":[' + RECORD_BYTES + b"]}").record == RECORD_BYTES
+
+
 def test_the_record_of_an_envelope_is_the_inner_texts() -> None:
     """What is kept is what S3 wrote, without the escapes of the envelope."""
     inner = record({"s3.object.key": "ü"})
