@@ -6,11 +6,15 @@ from app.decode.undecodable import Excessive
 
 # 1 MiB of real messages stays far below each.
 MEMBERS_LIMIT: Final = 64
+OBJECT_MEMBERS_LIMIT: Final = 1024
 DOCUMENTS_LIMIT: Final = 4096
 RECORDS_LIMIT: Final = 4096
 # Of each kind. Those inside texts count too: telling them apart costs what the limits are there to save.
 BRACKETS_LIMIT: Final = 65_536
 VALUES_LIMIT: Final = 98_304
+# Colons stand in times and arns too: a real message has four to eight for each object.
+COLONS_AN_OBJECT_LIMIT: Final = 32
+COLONS_FREE: Final = 4096
 
 
 class Budget:
@@ -43,3 +47,5 @@ def check_density(text: str) -> None:
     ):
         if text.count(mark) > limit:
             raise Excessive(f"holds more than {limit} {name}")
+    if text.count(":") > COLONS_FREE + COLONS_AN_OBJECT_LIMIT * text.count("{"):
+        raise Excessive("has too many members for its few objects, so it is no S3 message")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from app.decode.budget import MEMBERS_LIMIT, Budget
 from app.decode.document import RECORDS, Document, Element, Piece, Unread, raw_of
+from app.decode.scanners import LENIENT, STRICT
 from app.decode.undecodable import Excessive, Undecodable, Unending, shown
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
@@ -76,7 +77,9 @@ class _Walk:
             return self._unread(at, Undecodable("is not a JSON object, so it holds no S3 records"))
         if not _BEFORE_RECORDS.match(self._text, at):
             value, end, fault = self._value(at)
-            if self._text.find(_RECORDS_NAME, at, end) < 0:
+            # The name can be spelled with escapes, which only its value tells.
+            has_records = self._text.find(_RECORDS_NAME, at, end) >= 0 or (fault is None and RECORDS in value)
+            if not has_records:
                 return self._without_records(value, fault, self._text[at:end]), end
         try:
             return self._document(at)
@@ -149,7 +152,9 @@ class _Walk:
     def _value(self, at: int) -> tuple[Any, int, str | None]:
         """Read the value that begins here; a fault that leaves its end known does not spoil its neighbours."""
         try:
-            value, end = _STRICT_SCANNER.raw_decode(self._text, at)
+            value, end = STRICT.raw_decode(self._text, at)
+        except Excessive:
+            raise
         except Undecodable as problem:
             return None, self._end(at, problem), str(problem)
         except json.JSONDecodeError as error:
@@ -165,7 +170,7 @@ class _Walk:
     def _end(self, at: int, problem: Undecodable) -> int:
         """Tell where a value ends that has a fault. Raises Unending, with the fault, where it ends nowhere."""
         try:
-            return _LENIENT_SCANNER.raw_decode(self._text, at)[1]
+            return LENIENT.raw_decode(self._text, at)[1]
         except (ValueError, RecursionError) as error:
             raise Unending(str(problem)) from error
 
@@ -178,32 +183,6 @@ class _Walk:
         return _skip_space(self._text, at + 1), False
 
 
-def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name
-        seen.add(name)
-    return ""
-
-
-def _take_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise Undecodable(f"names the member {shown(_first_repeated(pairs))} twice")
-    return members
-
-
-def _take_constant(name: str) -> None:
-    raise Undecodable(f"holds {name}, which is not JSON")
-
-
 def _skip_space(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
     return found.end() if found else at
-
-
-# Refuses what the standard library lets pass: names given twice, and NaN and its kin.
-_STRICT_SCANNER: Final = json.JSONDecoder(object_pairs_hook=_take_object, parse_constant=_take_constant)
-# Finds the end of a value that has such a fault, or numbers too long to be read as numbers.
-_LENIENT_SCANNER: Final = json.JSONDecoder(parse_int=str)

@@ -42,6 +42,11 @@ def test_a_change_is_the_same_event_however_it_came() -> None:
     assert len(ids) == 1
 
 
+def test_a_name_may_be_spelled_with_escapes() -> None:
+    """It is the same name."""
+    assert event_of(b'{"\\u0052ecords":[' + RECORD_BYTES + b"]}").record == RECORD_BYTES
+
+
 def test_the_record_of_an_envelope_is_the_inner_texts() -> None:
     """What is kept is what S3 wrote, without the escapes of the envelope."""
     inner = record({"s3.object.key": "ü"})
@@ -153,6 +158,20 @@ def test_every_payload_is_read_or_refused() -> None:
 
     assert len(decoded) >= 18
     assert all(bool(each.events) + bool(each.refusals) + each.is_test_event == 1 for each in decoded)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"kind": "storage#object", "bucket": "b", "selfLink": "https://x"}, "looks like a Google Cloud Storage"),
+        ({"topic": "t", "subject": "s", "eventType": "e", "data": {}}, "looks like an Azure Event Grid event"),
+        ({"specversion": "1.0", "type": "com.amazonaws.s3.ObjectCreated:Put"}, "looks like a CloudEvent"),
+        ({"EventName": "s3:ObjectCreated:Put", "Key": "b/k"}, "it has no member Records"),
+    ],
+)
+def test_a_message_of_another_system_is_refused_by_its_name(members: dict[str, str], words: str) -> None:
+    """It is never guessed at."""
+    assert words in refusal_of(json.dumps(members).encode()).reason
 
 
 def _in_a_record(value: bytes) -> bytes:

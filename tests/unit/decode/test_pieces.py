@@ -195,6 +195,14 @@ def test_an_array_in_an_array_is_refused() -> None:
         (b'{"x":[' + b"[]," * 65536 + b"[]]}", "The message holds more than 65536 JSON arrays."),
         (b'{"x":[' + b"1," * 98305 + b"1]}", "The message holds more than 98304 values."),
         (b'{"x":{' + b'"a":1,' * 98304 + b'"a":1}}', "The message holds more than 98304 members."),
+        (
+            b'{"x":{' + b",".join(b'"%d":1' % number for number in range(1025)) + b"}}",
+            "The message has an object with more than 1024 members, so it is no S3 message.",
+        ),
+        (
+            b'{"x":{' + b'"a":1,' * 5000 + b'"a":1}}',
+            "The message has too many members for its few objects, so it is no S3 message.",
+        ),
     ],
 )
 def test_more_than_a_message_can_hold_is_refused_whole(body: bytes, reason: str) -> None:
