@@ -17,7 +17,7 @@ from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import State
 from app.domain.ids import ReplayId, TenantId, parse_id, public_id
 from app.domain.verdict import DeliveryStatus
-from app.store import configuration, endpoints, replay, subscriptions
+from app.store import configuration, endpoints, replay, replay_slice, subscriptions
 from app.store.events import EventFilter
 from app.store.place import Place
 from app.store.replay import Replay, ReplayState, Wanted
@@ -65,7 +65,7 @@ class ReplayView(BaseModel):
 
     id: str
     state: ReplayState
-    events: int = Field(description="Events it looks at in all; 100000 stands for that many or more.")
+    events: int = Field(description=f"Events it looks at in all; {MOST_COUNTED} stands for that many or more.")
     events_looked_at: int
     deliveries_owed: int
     new_idempotency_keys: bool
@@ -78,7 +78,7 @@ class ReplayCount(BaseModel):
     """What a dry run counted."""
 
     events: int
-    deliveries: int = Field(description="Among the first 5000 events.")
+    deliveries: int = Field(description=f"Among the first {MOST_DRY} events.")
 
 
 class ReplayPage(Page[ReplayView]):
@@ -102,10 +102,10 @@ async def create_replay(tenant: Tenant, state: State, body: JsonObject, request:
             raise invalid_field("/filter/endpoint_id", "There is no such endpoint.")
         if wanted.subscription_id and await subscriptions.find(connection, tenant, wanted.subscription_id) is None:
             raise invalid_field("/filter/subscription_id", "There is no such subscription.")
-        total = await replay.count_events(connection, tenant, wanted.events, most=MOST_COUNTED)
+        total = await replay_slice.count_events(connection, tenant, wanted.events, most=MOST_COUNTED)
         if fields.dry_run:
             known = await configuration.load(connection)
-            count = await replay.count_deliveries(connection, tenant, wanted, known, most=MOST_DRY)
+            count = await replay_slice.count_deliveries(connection, tenant, wanted, known, most=MOST_DRY)
             return JSONResponse(ReplayCount(events=total, deliveries=count).model_dump(mode="json"))
     async with state.database.write() as connection:
         made = await replay.create(connection, tenant, wanted, new_keys=fields.new_idempotency_keys, total=total)

@@ -8,13 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Lease
 from app.domain.ids import LaneId, ReplicaId
 from app.store import lanes
-from app.store.schema import delivery
 
 # How many behind one that is out of the way are woken at once; the last of them wakes the next.
 WOKEN_AT_ONCE: Final = 64
@@ -49,16 +47,6 @@ async def unpark(connection: AsyncConnection, keys: OrderKeys) -> None:
     is_postgresql = connection.dialect.name == "postgresql"
     statement = _UNPARK_POSTGRESQL if is_postgresql else _UNPARK_SQLITE
     await connection.exec_driver_sql(statement, [(lane_id, key, WOKEN_AT_ONCE) for lane_id, key in sorted(keys)])
-
-
-async def order_keys_of(connection: AsyncConnection, row_ids: Collection[int]) -> frozenset[tuple[LaneId, int]]:
-    """Give the lanes and order keys of deliveries that have one."""
-    found = await connection.execute(
-        select(delivery.c.lane_id, delivery.c.order_key).where(
-            delivery.c.id.in_(list(row_ids)), delivery.c.order_key.is_not(None)
-        )
-    )
-    return frozenset((LaneId(row.lane_id), int(row.order_key)) for row in found)
 
 
 _PARK_POSTGRESQL: Final = """

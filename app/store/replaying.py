@@ -9,12 +9,11 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreError
-from app.domain.ids import ReplayId, ReplicaId
+from app.domain.ids import ReplayId, ReplicaId, public_id
 from app.domain.ports import Wake
-from app.store import chores, configuration, lanes, replay
+from app.store import chores, configuration, lanes, replay, replay_slice
 from app.store.columns import now
 from app.store.database import Database
-from app.store.replay import Slice
 from app.store.schema import delivery, lane
 
 SLICE_EVENTS: Final = 100
@@ -61,8 +60,7 @@ class Replaying:
             return False
         has_more = False
         for job in jobs:
-            done = await self._do_slice(job)
-            has_more |= not done.is_last
+            has_more |= await self._do_slice(job)
         return has_more
 
     async def _step_safely(self) -> bool:
@@ -74,21 +72,24 @@ class Replaying:
             _log.exception("replay.stumbled")
         return False
 
-    async def _do_slice(self, job: ReplayId) -> Slice:
+    async def _do_slice(self, job: ReplayId) -> bool:
+        """Do the next slice of a job, unless live traffic is behind; True when the job has more to do."""
         async with self._database.read() as connection:
             if await _is_behind(connection):
-                return Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=False)
+                return True
             known = await configuration.load(connection)
         done = await self._database.write_again(
-            partial(replay.do_slice, replay_id=job, known=known, limit=SLICE_EVENTS)
+            partial(replay_slice.do_slice, replay_id=job, known=known, limit=SLICE_EVENTS)
         )
+        if done is None:
+            return False
         if done.lanes:
             async with self._database.write() as connection:
                 await lanes.wake_surely(connection, done.lanes)
             self._wake(done.lanes)
         if done.is_last:
-            _log.info("replay.ended", looked_at=done.looked_at, owed=done.owed)
-        return done
+            _log.info("replay.ended", replay_id=public_id("rpl", job))
+        return not done.is_last
 
 
 async def _is_behind(connection: AsyncConnection) -> bool:

@@ -1,5 +1,6 @@
 """Replays over both databases: what is wanted is owed again once, under its key, in the order the events came."""
 
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -7,14 +8,16 @@ from sqlalchemy import update
 
 from app.domain.configuration import Filter
 from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
-from app.store import configuration, replay
+from app.store import configuration, replay, replay_slice
 from app.store.columns import now
 from app.store.events import EventFilter
-from app.store.replay import Replay, ReplayState, Slice, Wanted
+from app.store.replay import Replay, ReplayState, Wanted
+from app.store.replay_slice import Slice
 from app.store.replaying import Replaying
 from app.store.schema import delivery
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
 
+NOTHING: Final = Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
 EVERYTHING: Final = Wanted(events=EventFilter())
 
 
@@ -45,7 +48,8 @@ async def do_slice(stored: Stored, job: ReplayId, *, limit: int = 100) -> Slice:
     """Do the job's next slice."""
     async with stored.database.write() as connection:
         known = await configuration.load(connection)
-        return await replay.do_slice(connection, job, known, limit=limit)
+        done = await replay_slice.do_slice(connection, job, known, limit=limit)
+        return done or NOTHING
 
 
 async def get(stored: Stored, job: ReplayId) -> Replay:
@@ -123,7 +127,7 @@ async def test_a_job_goes_on_where_it_stood(stored: Stored) -> None:
     after = await do_slice(stored, job, limit=2)
 
     assert [each.owed for each in slices] == [2, 2, 1]
-    assert after == Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
+    assert after == NOTHING
     found = await get(stored, job)
     assert (found.state, found.looked_at, found.owed) == ("done", 5, 5)
     assert found.ended_at is not None
@@ -179,8 +183,8 @@ async def test_a_dry_run_counts_what_a_job_would_owe(stored: Stored) -> None:
 
     async with stored.database.read() as connection:
         known = await configuration.load(connection)
-        everything = await replay.count_deliveries(connection, DEFAULT_TENANT, EVERYTHING, known, most=100)
-        dead_ones = await replay.count_deliveries(
+        everything = await replay_slice.count_deliveries(connection, DEFAULT_TENANT, EVERYTHING, known, most=100)
+        dead_ones = await replay_slice.count_deliveries(
             connection, DEFAULT_TENANT, Wanted(events=EventFilter(), status="dead"), known, most=100
         )
 
@@ -208,3 +212,23 @@ async def test_replays_wait_while_live_traffic_is_behind(stored: Stored) -> None
     assert behind.looked_at == 0
     assert (await get(stored, job)).state == "done"
     assert woken == [frozenset({lane_id})]
+
+
+async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
+    """It goes before those that waited for it, and when it is over they go on."""
+    await stored.add_subscribed(ordering="key", on_dead="block")
+    for number in range(2):
+        await stored.store.record([heard(make_event(number, key=b"cat.jpg"))])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    first, _ = await outbox.fetch(lease, limit=10, leave_out=(), in_order=True)
+    await outbox.settle([replace(dead(lease, first), blocks=True)])
+    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=True) == []
+
+    done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), status="dead")))
+    again = await outbox.fetch(lease, limit=1, leave_out=(), in_order=True)
+    await outbox.settle([delivered(lease, again[0])])
+
+    assert done.owed == 1
+    assert again[0].row_id == first.row_id
+    assert len(await outbox.fetch(lease, limit=10, leave_out=(), in_order=True)) == 1
