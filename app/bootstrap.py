@@ -1,36 +1,32 @@
-"""The only place where parts are built and joined: the gateway as a whole, and what the short commands need of it."""
+"""Where parts are built and joined: the gateway as a whole. What short commands need is in short_commands.py."""
 
 import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Final
 
 import structlog
-import uvicorn
 
 import app
 from app import destinations, sources
 from app.api.app import ApiState, create_app
 from app.decode import decode
-from app.domain.configuration import Source
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import ID_BYTES, ReplicaId
-from app.domain.ports import PullSource, PushSource
 from app.first_key import make_first_key
 from app.ingest.intake import MAX_BYTES, Intake
 from app.ingest.pulse import Pulses
 from app.ingest.push import Pushes, PushSurroundings
-from app.ingest.recognition import Road
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room
 from app.relay.relay import Relay
+from app.running import address_of, answering, run_all
 from app.settings import Settings
 from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
 from app.store.lock import serving_alone
-from app.store.migrate import migrate, prepare
+from app.store.migrate import prepare
 from app.store.outbox import SqlOutbox
 from app.store.pulse import SqlPulseStore
 from app.store.record import SqlEventStore
@@ -41,8 +37,6 @@ from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
-# What is left of the grace for HTTP requests when the parts have ended.
-LAST_REQUESTS_SECONDS: Final = 2
 PROBE_SECONDS: Final = 2.0
 LEAVING_SECONDS: Final = 1.5
 
@@ -84,37 +78,15 @@ class Gateway:
             if self._database.path is not None:
                 stack.enter_context(serving_alone(self._database.path))
             try:
-                async with self._answering(listener):
+                async with answering(create_app(self._api_state()), listener, stopped=self._stop.set):
                     _log.info(
-                        "gateway.started", version=app.__version__, parts=sorted(self._parts), **_address(listener)
+                        "gateway.started", version=app.__version__, parts=sorted(self._parts), **address_of(listener)
                     )
                     await self._work()
             finally:
                 await self._database.aclose()
                 await self._upkeep_database.aclose()
         _log.info("gateway.stopped")
-
-    @contextlib.asynccontextmanager
-    async def _answering(self, listener: socket.socket) -> AsyncIterator[None]:
-        """Answer HTTP from the first moment to the last, so that health can be asked for all the while."""
-        server = _Server(
-            uvicorn.Config(
-                create_app(self._api_state()),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=LAST_REQUESTS_SECONDS,
-            )
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        serving.add_done_callback(lambda _: self._stop.set())
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            await serving
 
     async def _work(self) -> None:
         if not await self._prepare():
@@ -128,7 +100,7 @@ class Gateway:
         _log.info("gateway.ready")
         # What is left of the span is for leaving: leases given back, connections closed.
         grace = max(self._settings.server.stop_seconds - LEAVING_SECONDS, self._settings.server.stop_seconds / 2)
-        await _run_all(running, self._stop, grace_seconds=grace)
+        await run_all(running, self._stop, grace_seconds=grace)
 
     async def _prepare(self) -> bool:
         """Wait for the database, bring it into shape; False when asked to stop before that."""
@@ -192,8 +164,8 @@ class Gateway:
         room = Room(max_messages=self._settings.ingest.max_messages, max_bytes=MAX_BYTES)
         pushes = Pushes(
             PushSurroundings(
-                road_of=_road_of,
-                open_push=_open_pushing,
+                road_of=sources.road_of,
+                open_push=sources.open_pushing,
                 record=recorder.record,
                 note=store.note_source,
                 room=room,
@@ -202,14 +174,14 @@ class Gateway:
             )
         )
         intake = Intake(
-            open_source=_open_pulled,
+            open_source=sources.open_pulled,
             recorder=recorder,
             store=store,
             configuration=self._watch.current,
             room=room,
             pushes=pushes,
             measured=self._pulses.measured,
-            is_polled=lambda source: _road_of(source) is None,
+            is_polled=lambda source: sources.road_of(source) is None,
         )
         return intake, pushes
 
@@ -228,81 +200,3 @@ class Gateway:
             public_url=self._settings.server.public_url,
             pushes=self._pushes if "ingest" in self._parts else None,
         )
-
-
-@contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database for a short command, beside a running `serve` too. Raises StartError, StoreUnavailable."""
-    configure_logging(form=settings.log.format, level="warning")
-    database = Database(settings.database_url.get_secret_value(), pool_size=2)
-    try:
-        await prepare(database)
-        yield database
-    finally:
-        await database.aclose()
-
-
-async def migrate_database(settings: Settings) -> bool:
-    """Bring the database to this version's schema; True when something was applied."""
-    configure_logging(form=settings.log.format, level="warning")
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, command_seconds=None)
-    try:
-        return await migrate(database)
-    finally:
-        await database.aclose()
-
-
-def _road_of(source: Source) -> Road | None:
-    # A kind that this version does not know is polled: opening it fails, and its state says so.
-    kind = sources.KINDS.get(source.kind)
-    return kind.road if isinstance(kind, sources.PushKind) else None
-
-
-def _open_pushing(source: Source) -> PushSource:
-    kind = sources.KINDS[source.kind]
-    if not isinstance(kind, sources.PushKind):
-        raise TypeError(f"A source of kind {source.kind} does not push.")
-    return kind.open(source)
-
-
-def _open_pulled(source: Source) -> PullSource:
-    kind = sources.KINDS[source.kind]
-    if not isinstance(kind, sources.PullKind):
-        raise TypeError(f"A source of kind {source.kind} is not polled.")
-    return kind.open(source)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has its own, and readiness must fall before the server does."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _run_all(
-    running: Sequence[Callable[[asyncio.Event], Coroutine[None, None, None]]],
-    stop: asyncio.Event,
-    *,
-    grace_seconds: float,
-) -> None:
-    """Run parts until `stop` is set and they have ended, or the grace is over; one that fails ends the process.
-
-    A part catches what it foresees. What comes through is a bug, and a restart by the supervisor is its recovery.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(stop)) for run in running]
-            await stop.wait()
-            _log.info("gateway.stopping", grace_seconds=grace_seconds)
-            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in late:
-                _log.warning("part.cut_off", advice="server.stop_seconds was not enough for what was in flight.")
-                task.cancel()
-    finally:
-        stop.set()
-
-
-def _address(listener: socket.socket) -> dict[str, str | int]:
-    host, port = listener.getsockname()[:2]
-    return {"host": host, "port": port}

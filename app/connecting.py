@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 
 from app import sources as kinds
-from app.bootstrap import open_database
 from app.decode import decode
 from app.domain.configuration import JSON, Source
 from app.domain.ids import DEFAULT_TENANT, SourceId, parse_id, public_id
@@ -16,6 +15,7 @@ from app.ingest.poller import Poller, Surroundings
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room
 from app.settings import Settings
+from app.short_commands import open_database
 from app.sources.sqs import SqsSource
 from app.store import sources
 from app.store.database import Database

@@ -29,7 +29,7 @@ ATTEMPT_SECONDS: Final = Histogram(
 IN_FLIGHT: Final = Gauge("bucketpost_attempts_in_flight", "Attempts under way.", registry=REGISTRY)
 LANES_HELD: Final = Gauge("bucketpost_lanes_held", "Lanes this replica holds a lease on.", registry=REGISTRY)
 PUSHES: Final = Counter(
-    "bucketpost_pushes", "Pushes heard, by road and what became of them.", ["road", "verdict"], registry=REGISTRY
+    "bucketpost_pushes", "Pushes heard, by road and what became of them.", ["road", "result"], registry=REGISTRY
 )
 MESSAGES_HELD: Final = Gauge(
     "bucketpost_messages_held", "Messages received and not yet acknowledged.", registry=REGISTRY

@@ -8,7 +8,7 @@ import binascii
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, get_args
 
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import HTTPBearer
@@ -19,8 +19,8 @@ from app.api.head import IS_HEAD
 from app.api.openapi import problems
 from app.api.state import ApiState, State
 from app.domain.ids import SourceId, parse_id
-from app.ingest.push import Arriving, Pushes, Verdict
-from app.ingest.recognition import Road
+from app.domain.message import Road
+from app.ingest.push import Arriving, Pushes, PushResult
 
 # For the description alone: what is compared is read below, in more forms than this one.
 _token = HTTPBearer(
@@ -30,7 +30,7 @@ _token = HTTPBearer(
 )
 router = APIRouter(prefix="/ingest", tags=["ingest"])
 
-ROADS: Final[tuple[Road, ...]] = ("s3", "sns")
+ROADS: Final[tuple[Road, ...]] = get_args(Road)
 # A source that is paused stays so for a while, as a rule; all else is over in a moment.
 SOON_SECONDS: Final = 1
 LATER_SECONDS: Final = 30
@@ -125,10 +125,10 @@ async def _take(request: Request, state: ApiState, road: Road, source_id: str, t
         announced_bytes=min(int(announced), LIMIT_BYTES) if announced.isdecimal() else 0,
         chunks=request.stream(),
     )
-    verdict = await pushes.take(road, known_id, arriving)
-    if verdict == "recorded":
+    result = await pushes.take(road, known_id, arriving)
+    if result == "recorded":
         return Response()
-    raise _problem(verdict)
+    raise _problem(result)
 
 
 @contextlib.contextmanager
@@ -191,8 +191,8 @@ def _looks_pushed(request: Request) -> bool:
     return any(name in request.headers for name in ("authorization", "content-type", "referer"))
 
 
-def _problem(verdict: Verdict) -> Problem:  # noqa: PLR0911 -- one for each
-    match verdict:
+def _problem(result: PushResult) -> Problem:  # noqa: PLR0911 -- one for each
+    match result:
         case "unknown":
             return not_found("source")
         case "unauthorized":
@@ -210,9 +210,9 @@ def _problem(verdict: Verdict) -> Problem:  # noqa: PLR0911 -- one for each
         case "closed":
             return _try_again("not_ready", "The process is starting or stopping.")
         case "recorded":
-            raise AssertionError(verdict)
+            raise AssertionError(result)
         case _:
-            assert_never(verdict)
+            assert_never(result)
 
 
 def _unauthorized() -> Problem:

@@ -38,7 +38,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The id 
 
 
 async def _create(name: str) -> None:
-    from app.bootstrap import open_database  # noqa: PLC0415 -- --help need not load SQLAlchemy
+    from app.short_commands import open_database  # noqa: PLC0415 -- --help need not load SQLAlchemy
     from app.store import keys  # noqa: PLC0415 -- likewise
 
     async with open_database(read_settings()) as database, database.write() as connection:
@@ -48,7 +48,7 @@ async def _create(name: str) -> None:
 
 
 async def _list() -> None:
-    from app.bootstrap import open_database  # noqa: PLC0415 -- as above
+    from app.short_commands import open_database  # noqa: PLC0415 -- as above
     from app.store import keys  # noqa: PLC0415 -- as above
 
     async with open_database(read_settings()) as database, database.read() as connection:
@@ -59,7 +59,7 @@ async def _list() -> None:
 
 
 async def _revoke(key_id: ApiKeyId) -> None:
-    from app.bootstrap import open_database  # noqa: PLC0415 -- as above
+    from app.short_commands import open_database  # noqa: PLC0415 -- as above
     from app.store import keys  # noqa: PLC0415 -- as above
 
     async with open_database(read_settings()) as database, database.write() as connection:

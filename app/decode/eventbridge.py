@@ -7,10 +7,10 @@ from typing import Final
 
 from app.decode.canonical import etag_in, event_of, time_in, version_in
 from app.decode.document import Document
-from app.decode.eventbridge_blocks import blocks_of
+from app.decode.eventbridge_blocks import blocks_of, has_unknown
 from app.decode.eventbridge_names import name_of
 from app.decode.object_key import object_key
-from app.decode.own_block import block_text
+from app.decode.own_block import block_text, check_characters
 from app.decode.part import Part
 from app.decode.undecodable import Undecodable, shown
 from app.domain.configuration import Profile
@@ -33,6 +33,8 @@ def decode(document: Document, tenant_id: TenantId, _profile: Profile) -> Decode
     event = Part(document.members)
     _check_origin(event)
     detail = event.part("detail")
+    if has_unknown(detail):
+        check_characters(len(document.text))
     blocks = blocks_of(detail)
     extra = block_text(blocks, record_characters=len(document.text))
     received_key, said = _said(event, detail, tenant_id, extra=extra)
@@ -67,7 +69,8 @@ def _said(event: Part, detail: Part, tenant_id: TenantId, *, extra: str | None) 
         time_text=time_text,
         time=time,
         sequencer=thing.text("sequencer"),
-        etag=etag_in(thing, "etag"),
+        # moto spells it as records do.
+        etag=etag_in(thing, "etag") or etag_in(thing, "eTag"),
         size=thing.size("size"),
         request_id=detail.text("request-id"),
         host_id=None,

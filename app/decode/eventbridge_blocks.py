@@ -6,6 +6,8 @@ from app.decode.own_block import ANNOTATION, GLACIER, HAS_ANNOTATION, RESTORE, S
 from app.decode.part import Part
 
 _RETENTION: Final = "objectRetentionEventData"
+_LONGEST_WORD: Final = 200
+_RETENTION_PLAIN: Final = "object-retention-event-data"
 # What every event has, and what is read one by one below.
 _KNOWN: Final = frozenset(
     {
@@ -23,9 +25,14 @@ _KNOWN: Final = frozenset(
         "destination-storage-class",
         "destination-access-tier",
         "object-annotation",
-        "object-retention-event-data",
+        _RETENTION_PLAIN,
     }
 )
+
+
+def has_unknown(detail: Part) -> bool:
+    """Tell whether there are members whose names are to be put into S3's words, of which there may be many."""
+    return not detail.members.keys() <= _KNOWN or _RETENTION_PLAIN in detail.members
 
 
 def blocks_of(detail: Part) -> dict[str, Any]:
@@ -42,7 +49,7 @@ def blocks_of(detail: Part) -> dict[str, Any]:
         },
         "intelligentTieringEventData": {"destinationAccessTier": detail.text("destination-access-tier")},
         ANNOTATION: _annotations(detail.members.get("object-annotation")),
-        _RETENTION: _renamed(detail.members.get("object-retention-event-data")),
+        _RETENTION: _renamed(detail.members.get(_RETENTION_PLAIN)),
         SYSTEM_TAGS: detail.part("bucket").members.get("aws-generated-tags"),
         HAS_ANNOTATION: detail.part("object").members.get("has-object-annotation"),
     }
@@ -63,5 +70,7 @@ def _renamed(said: Any) -> Any:
 
 
 def _word(name: str) -> str:
+    if len(name) > _LONGEST_WORD:
+        return name
     first, *others = name.split("-")
     return first + "".join(each[:1].upper() + each[1:] for each in others)

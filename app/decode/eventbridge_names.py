@@ -37,7 +37,8 @@ def name_of(detail_type: str, detail: Part) -> str:
     """Give the name, without `s3:`. What is not known passes as it is, but without blanks. Raises Undecodable."""
     reason, deletion = detail.text("reason"), detail.text("deletion-type")
     if detail_type == "Object Created":
-        name = f"ObjectCreated:{_told(_CREATIONS, reason)}"
+        # moto gives the family for a reason, which says no more.
+        name = f"ObjectCreated:{_told(_CREATIONS, None if reason == 'ObjectCreated' else reason)}"
     elif detail_type == "Object Deleted":
         family = "LifecycleExpiration" if reason == "Lifecycle Expiration" else "ObjectRemoved"
         name = f"{family}:{_told(_DELETIONS, deletion)}"

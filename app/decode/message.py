@@ -33,6 +33,7 @@ FORMATS: Final[Mapping[str, Format]] = {
 }
 
 
+REFUSALS_LIMIT: Final = 256
 _INSIDE: Final = " in the SNS envelope"
 
 
@@ -44,7 +45,12 @@ def decode(body: bytes, *, tenant_id: TenantId, profile: Profile = "auto") -> De
     Never raises.
     """
     reader = _Reader(tenant_id, profile)
-    return _guarded("The message", body, partial(reader.body, body))
+    decoded = _guarded("The message", body, partial(reader.body, body))
+    if len(decoded.refusals) <= REFUSALS_LIMIT:
+        return decoded
+    # Kept once as a whole: thousands of rows would say no more. What is good in it is known when it is read again.
+    problem = Undecodable(f"holds {len(decoded.refusals)} parts that cannot be read. {decoded.refusals[0].reason}")
+    return replace(decoded, refusals=(refusal("The message", problem, body),))
 
 
 class _Reader:

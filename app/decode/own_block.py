@@ -20,6 +20,7 @@ RESTORE: Final = "restoreEventData"
 ANNOTATION: Final = "objectAnnotation"
 HAS_ANNOTATION: Final = "hasObjectAnnotation"
 SYSTEM_TAGS: Final = "awsGeneratedTags"
+_OF_AN_EVENT: Final = "EventData"
 
 _EVERY_RECORD: Final = frozenset(
     {
@@ -50,6 +51,7 @@ def blocks_of(record: Part, *, record_characters: int) -> dict[str, Any]:
         blocks[SYSTEM_TAGS] = bucket[SYSTEM_TAGS]
     if HAS_ANNOTATION in thing:
         blocks[HAS_ANNOTATION] = thing[HAS_ANNOTATION]
+    blocks |= {name: value for name, value in s3.members.items() if name.endswith(_OF_AN_EVENT)}
     for place in (s3.members, thing):
         if ANNOTATION in place:
             blocks.setdefault(ANNOTATION, place[ANNOTATION])

@@ -22,13 +22,19 @@ class Message:
     sent_at: datetime | None = None
 
 
+Road = Literal["s3", "sns"]
+"""The way a push comes in: /v1/ingest/ROAD/."""
+Token = Literal["absent", "wrong", "right"]
+"""How the token of a push compares with its source's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
     """A push as its source sees it: names of headers in lower case; the token it came with was compared before."""
 
     headers: Mapping[str, str]
     body: bytes
-    token: Literal["absent", "wrong", "right"]
+    token: Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

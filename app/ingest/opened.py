@@ -13,11 +13,8 @@ from app.domain.ids import public_id
 from app.domain.message import Message, Pushed
 from app.domain.ports import PushSource, Sleep
 from app.ingest.health import Health, Note
-from app.ingest.room import Room
+from app.ingest.room import SOURCE_BYTES, SOURCE_MESSAGES, Room
 
-# What one source may hold until it is recorded: whoever floods it, stranger or not, fills only this.
-SOURCE_MESSAGES: Final = 1000
-SOURCE_BYTES: Final = 32 * 1024 * 1024
 # SNS waits 15 s for an answer, and after the vouching comes the commit.
 VOUCH_SECONDS: Final = 8.0
 

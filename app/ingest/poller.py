@@ -15,12 +15,9 @@ from app.domain.message import Message, QueueMeasure
 from app.domain.ports import PullSource, Sleep
 from app.ingest.custody import Custody, Record
 from app.ingest.health import Health, Note
-from app.ingest.room import Hold, Room, first_of
+from app.ingest.room import SOURCE_BYTES, SOURCE_MESSAGES, Hold, Room, first_of
 from app.telemetry import MESSAGES_HELD
 
-# What one source may hold until it is acknowledged: a source whose deletes hang fills only this.
-SOURCE_MESSAGES: Final = 1000
-SOURCE_BYTES: Final = 32 * 1024 * 1024
 FIRST_BACKOFF_SECONDS: Final = 0.5
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 # An empty answer that came at once (a source that does not wait) is not asked again before this.

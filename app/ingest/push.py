@@ -14,16 +14,16 @@ import structlog
 from app.domain.configuration import Configuration, Source
 from app.domain.errors import Forged, PushRefused, SourceError, StoreUnavailable
 from app.domain.ids import SourceId, public_id
-from app.domain.message import Message, Pushed
+from app.domain.message import Message, Pushed, Road, Token
 from app.domain.ports import Sleep
 from app.ingest.custody import Record
 from app.ingest.health import Note
 from app.ingest.opened import Opened, OpenPush
-from app.ingest.recognition import Recognition, Road, RoadOf, Token
+from app.ingest.recognition import Recognition, RoadOf
 from app.ingest.room import Hold, Room, first_of
 from app.telemetry import MESSAGES_HELD, PUSHES
 
-Verdict = Literal["recorded", "unknown", "unauthorized", "forged", "paused", "busy", "late", "troubled", "closed"]
+PushResult = Literal["recorded", "unknown", "unauthorized", "forged", "paused", "busy", "late", "troubled", "closed"]
 """What became of a push. Only `recorded` may be answered with success; from `paused` on the sender should try again."""
 
 # Senders give up after 3 s (versitygw) to 30 s; what is recorded after that comes again, as a duplicate.
@@ -103,7 +103,7 @@ class Pushes:
         source, _ = await self._recognition.recognise(road, source_id, ())
         return source
 
-    async def take(self, road: Road, source_id: SourceId, arriving: Arriving) -> Verdict:
+    async def take(self, road: Road, source_id: SourceId, arriving: Arriving) -> PushResult:
         """Have a push vouched for and recorded, and tell what became of it, within `answer_seconds`.
 
         `recorded` is said after the commit. Raises StoreUnavailable when it cannot tell whose push it is, and what
@@ -111,15 +111,15 @@ class Pushes:
         """
         try:
             async with asyncio.timeout(self._around.answer_seconds):
-                verdict = await self._take(road, source_id, arriving)
+                result = await self._take(road, source_id, arriving)
         except TimeoutError:
-            verdict = "late"
-        PUSHES.labels(road, verdict).inc()
-        if verdict not in ("recorded", "unknown"):
-            _log.info("push.refused", road=road, source_id=public_id("src", source_id), verdict=verdict)
-        return verdict
+            result = "late"
+        PUSHES.labels(road, result).inc()
+        if result not in ("recorded", "unknown"):
+            _log.info("push.refused", road=road, source_id=public_id("src", source_id), result=result)
+        return result
 
-    async def _take(self, road: Road, source_id: SourceId, arriving: Arriving) -> Verdict:
+    async def _take(self, road: Road, source_id: SourceId, arriving: Arriving) -> PushResult:
         source, token = await self._recognition.recognise(road, source_id, arriving.tokens)
         if source is None:
             return "unknown"
@@ -136,7 +136,7 @@ class Pushes:
                 return message
             return await self._record(source, message, held.pop_all())
 
-    def _admit(self, road: Road, source: Source, token: Token) -> Opened | Verdict:
+    def _admit(self, road: Road, source: Source, token: Token) -> Opened | PushResult:
         """Say no to what can be told without the body, and else give the source at work."""
         if not self._is_open:
             return "closed"
@@ -146,7 +146,7 @@ class Pushes:
             return "paused"
         return self._at_work(source) or "closed"
 
-    async def _vouch(self, source: Source, opened: Opened, pushed: Pushed) -> Message | Verdict:
+    async def _vouch(self, source: Source, opened: Opened, pushed: Pushed) -> Message | PushResult:
         try:
             message = await opened.vouch(pushed)
         except Forged as forged:
@@ -175,7 +175,7 @@ class Pushes:
                 taken += _STEP_BYTES
         return bytes(body)
 
-    async def _record(self, source: Source, message: Message, held: ExitStack) -> Verdict:
+    async def _record(self, source: Source, message: Message, held: ExitStack) -> PushResult:
         """Hand a message in and wait for its commit.
 
         Who gives up waiting leaves it behind in the recorder, where it is recorded when the database is back; until
@@ -193,7 +193,7 @@ class Pushes:
         await asyncio.wait((recording,))
         return "closed" if recording.cancelled() else recording.result()
 
-    async def _hand_in(self, source: Source, message: Message) -> Verdict:
+    async def _hand_in(self, source: Source, message: Message) -> PushResult:
         try:
             left = await self._around.record(source, [message])
         except StoreUnavailable:

@@ -4,13 +4,12 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from app.domain.configuration import Configuration, Source
 from app.domain.ids import SourceId
+from app.domain.message import Road, Token
 
-Road = Literal["s3", "sns"]
-Token = Literal["absent", "wrong", "right"]
 RoadOf = Callable[[Source], Road | None]
 """Tell by which road a source pushes; None for one that does not."""
 

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 from app.domain.message import Message
+
+# What one source may hold until it is recorded or acknowledged: whoever floods it or hangs fills only this.
+SOURCE_MESSAGES: Final = 1000
+SOURCE_BYTES: Final = 32 * 1024 * 1024
 
 
 class Room:

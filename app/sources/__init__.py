@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import BaseModel
 
 from app.domain.configuration import Source
+from app.domain.message import Road
 from app.domain.ports import PullSource, PushSource
 from app.sources.dead_letters import DeadLetterQueues
 from app.sources.http_push import HttpConfig, HttpPush
@@ -34,7 +35,7 @@ class PushKind:
     """A kind of source that calls us, at /v1/ingest/ROAD/: what its config may say, and how one is opened."""
 
     config: type[BaseModel]
-    road: Literal["s3", "sns"]
+    road: Road
     open: Callable[[Source], PushSource]
 
 
@@ -43,3 +44,28 @@ KINDS: Final[Mapping[str, PullKind | PushKind]] = {
     "sns": PushKind(config=SnsConfig, road="sns", open=SnsSource.open),
     "sqs": PullKind(config=SqsConfig, open=SqsSource.open, dead_letters=SqsDeadLetterQueues.open),
 }
+
+
+def road_of(source: Source) -> Road | None:
+    """Tell by which road a source pushes; None for one that is polled.
+
+    A kind that this version does not know is polled: opening it fails, and its state says so.
+    """
+    kind = KINDS.get(source.kind)
+    return kind.road if isinstance(kind, PushKind) else None
+
+
+def open_pushing(source: Source) -> PushSource:
+    """Open a source that pushes. Raises TypeError for one that does not."""
+    kind = KINDS[source.kind]
+    if not isinstance(kind, PushKind):
+        raise TypeError(f"A source of kind {source.kind} does not push.")
+    return kind.open(source)
+
+
+def open_pulled(source: Source) -> PullSource:
+    """Open a source that is polled. Raises TypeError for one that is not."""
+    kind = KINDS[source.kind]
+    if not isinstance(kind, PullKind):
+        raise TypeError(f"A source of kind {source.kind} is not polled.")
+    return kind.open(source)

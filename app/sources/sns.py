@@ -4,7 +4,6 @@ Nothing is fetched, called or believed before the checks that come first have pa
 of its certificate is ever called.
 """
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,9 +13,9 @@ import structlog
 
 from app.aws.access import Access
 from app.aws.clients import client
-from app.aws.errors import translated
+from app.aws.deadlines import answered
 from app.domain.configuration import Source
-from app.domain.errors import Forged, SourceError, Unauthorized
+from app.domain.errors import Forged, Unauthorized
 from app.domain.message import Message, Pushed
 from app.sources.sns_certificates import Certificates, Fetch, Now
 from app.sources.sns_config import SnsConfig, Topic
@@ -135,13 +134,13 @@ def confirm_with(config: SnsConfig) -> Confirm:
             role_arn=config.role_arn,
             external_id=config.external_id,
         )
-        try:
-            with translated():
-                async with asyncio.timeout(CONFIRM_SECONDS), client("sns", access, connections=1) as sns:
-                    # Authenticated, or whoever sees one of SNS's UnsubscribeURLs could end the subscription.
-                    await sns.confirm_subscription(TopicArn=topic.arn, Token=token, AuthenticateOnUnsubscribe="true")
-        except TimeoutError:
-            raise SourceError(f"SNS in {topic.region} did not confirm within {CONFIRM_SECONDS:g} s.") from None
+
+        async def call() -> None:
+            async with client("sns", access, connections=1) as sns:
+                # Authenticated, or whoever sees one of SNS's UnsubscribeURLs could end the subscription.
+                await sns.confirm_subscription(TopicArn=topic.arn, Token=token, AuthenticateOnUnsubscribe="true")
+
+        await answered(call, within=CONFIRM_SECONDS, where=f"SNS in {topic.region}")
 
     return confirm
 

@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
-from app.aws.access import checked_external_id, checked_role_arn
 from app.domain.configuration import Profile
 from app.outbound.chosen import checked_url
+from app.sources.as_role import AsRole
 
 # The partitions whose host names and certificates are known (botocore's endpoints.json, aws-sdk-java-v2's
 # SnsHostProvider). The isolated ones are left out: nobody could try them.
@@ -55,7 +55,7 @@ def _topic_arn(text: str) -> str:
     return parse_topic(text).arn
 
 
-class SnsConfig(BaseModel):
+class SnsConfig(AsRole):
     """What a source of kind `sns` is told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,19 +68,7 @@ class SnsConfig(BaseModel):
         max_length=2048,
         description="default: AWS; an emulator named here may sign with certificates of its own",
     )
-    role_arn: Annotated[str, AfterValidator(checked_role_arn)] | None = Field(
-        default=None, description="the role that confirms subscriptions; default: the process's own"
-    )
-    external_id: Annotated[str, AfterValidator(checked_external_id)] | None = Field(
-        default=None, max_length=1224, description="what the role's trust policy asks for"
-    )
     profile: Profile = Field(default="auto", description="whose events these are, where their content does not say")
-
-    @model_validator(mode="after")
-    def _external_id_has_a_role(self) -> Self:
-        if self.external_id is not None and self.role_arn is None:
-            raise ValueError("external_id is for a role: set role_arn too")
-        return self
 
     @property
     def topics(self) -> dict[str, Topic]:

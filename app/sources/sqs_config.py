@@ -1,14 +1,15 @@
 """What a source of kind `sqs` is told: the queue, where and as whom to call it, how long to wait and to hide."""
 
 import re
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
-from app.aws.access import Access, checked_external_id, checked_role_arn
+from app.aws.access import Access
 from app.domain.configuration import Profile
 from app.outbound.chosen import checked_url
+from app.sources.as_role import AsRole
 
 # Queue URLs of AWS's public endpoints: today's, and the older ones that existing set-ups still name.
 _AWS_HOSTS: Final = re.compile(
@@ -23,7 +24,7 @@ def _queue_url(text: str) -> str:
     return text
 
 
-class SqsConfig(BaseModel):
+class SqsConfig(AsRole):
     """What a source of kind `sqs` is told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,23 +42,9 @@ class SqsConfig(BaseModel):
     )
 
     pollers: int = Field(default=4, ge=1, le=32, description="polls under way at once while the queue is busy, at most")
-    role_arn: Annotated[str, AfterValidator(checked_role_arn)] | None = Field(
-        default=None,
-        max_length=2048,
-        description="a role to assume for this queue; default: the process's own identity",
-    )
-    external_id: Annotated[str, AfterValidator(checked_external_id)] | None = Field(
-        default=None, max_length=1224, description="what the role's trust policy asks for"
-    )
     profile: Profile = Field(
         default="auto", description="whose ways the messages follow where they do not say so themselves"
     )
-
-    @model_validator(mode="after")
-    def _external_id_has_a_role(self) -> Self:
-        if self.external_id is not None and self.role_arn is None:
-            raise ValueError("external_id is for a role: set role_arn too")
-        return self
 
     @property
     def access(self) -> Access:

@@ -18,11 +18,11 @@ from app.api.state import ApiState
 from app.decode import decode
 from app.domain.configuration import Source
 from app.domain.ids import DEFAULT_TENANT, SourceId, public_id
-from app.domain.message import Heard, Recorded
+from app.domain.message import Heard, Recorded, Road
 from app.domain.ports import PushSource
 from app.ingest.intake import MAX_BYTES, Intake
 from app.ingest.push import Pushes, PushSurroundings
-from app.ingest.recognition import Road, RoadOf
+from app.ingest.recognition import RoadOf
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room
 from app.store.configuration import SqlConfigurationStore

@@ -9,9 +9,8 @@ from typing import Self
 from app.domain.configuration import Configuration, Source
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import SourceId
-from app.domain.message import Message, Pushed
-from app.ingest.push import Arriving, Pushes, PushSurroundings, Verdict
-from app.ingest.recognition import Road
+from app.domain.message import Message, Pushed, Road
+from app.ingest.push import Arriving, Pushes, PushResult, PushSurroundings
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room
 from tests.unit.ingest.parts import FakeStore, Journal, configuration, decode, reached, source
@@ -98,7 +97,7 @@ class Scene:
         tokens: tuple[str, ...] = (TOKEN,),
         chunks: AsyncIterator[bytes] | None = None,
         announced_bytes: int | None = None,
-    ) -> Verdict:
+    ) -> PushResult:
         """Push a body to a source."""
         size = len(body) if announced_bytes is None else announced_bytes
         arriving = Arriving(headers={}, tokens=tokens, announced_bytes=size, chunks=chunks or _chunks(body.encode()))

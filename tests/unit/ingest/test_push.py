@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.domain.errors import Forged, SourceError, StoreUnavailable, Unauthorized
-from app.ingest.opened import SOURCE_BYTES
+from app.ingest.room import SOURCE_BYTES
 from tests.unit.ingest.parts import configuration, reached, source
 from tests.unit.ingest.pushing import TOKEN, Scene, pushing
 
