@@ -52,6 +52,11 @@ def rule_id(*, queue: str, prefix: str = "", suffix: str = "") -> str:
     return f"{OURS}{queue}-{hashlib.sha256(told).hexdigest()[:8]}"
 
 
+def queue_of(rule: Rule) -> str:
+    """Give the name of the queue that a rule of ours was made for, from its id."""
+    return rule.id.removeprefix(OURS).rpartition("-")[0]
+
+
 def wanted_rule(wish: Wish, *, target: Target, arn: str) -> Rule:
     """Give the rule that a wish comes down to."""
     return Rule(
