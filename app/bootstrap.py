@@ -20,6 +20,7 @@ from app.domain.ids import ID_BYTES, ReplicaId
 from app.domain.ports import PullSource, PushSource
 from app.first_key import make_first_key
 from app.ingest.intake import MAX_BYTES, Intake
+from app.ingest.poller import Poller, Surroundings
 from app.ingest.pulse import Pulses
 from app.ingest.push import Pushes, PushSurroundings
 from app.ingest.recognition import Road
@@ -240,6 +241,27 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.aclose()
+
+
+@contextlib.asynccontextmanager
+async def reading(settings: Settings, database: Database, source: Source) -> AsyncIterator[None]:
+    """Read one source as `serve` does for as long as the block runs, for a short command beside `serve` too."""
+    store = SqlEventStore(database, event_days=settings.retention.event_days)
+    recorder = Recorder(store=store, decode=decode, wake=lambda _: None)
+    room = Room(max_messages=settings.ingest.max_messages, max_bytes=MAX_BYTES)
+    around = Surroundings(open_source=_open_pulled, record=recorder.record, note=store.note_source, room=room)
+    poller = Poller(source, around)
+    stop, all_received = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(recorder.run(all_received))
+        polling = group.create_task(poller.run(stop))
+        try:
+            yield
+        finally:
+            # What the poll under way brings is recorded too: messages broken off would be hidden for a while.
+            stop.set()
+            await polling
+            all_received.set()
 
 
 async def migrate_database(settings: Settings) -> bool:

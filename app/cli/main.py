@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import app
-from app.cli import demo, keys, migrate, openapi, serve
+from app.cli import aws_policy, connect, demo, disconnect, doctor, keys, migrate, openapi, serve
 from app.domain.errors import GatewayError, SettingsError, StoreUnavailable
 
 cli = typer.Typer(
@@ -22,9 +22,13 @@ cli = typer.Typer(
 )
 cli.command("serve")(serve.serve)
 cli.command("migrate")(migrate.migrate)
+cli.command("connect")(connect.connect)
+cli.command("disconnect")(disconnect.disconnect)
+cli.command("doctor")(doctor.doctor)
 cli.command("openapi")(openapi.openapi)
 cli.command("demo")(demo.demo)
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(aws_policy.cli, name="aws")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature

@@ -50,7 +50,7 @@ def gateway_policy(
         _statement("ConfirmTopics", ["sns:ConfirmSubscription"], [t.arn for t in topics if t.role_arn == role_arn]),
     ]
     if role_arn is None:
-        roles = {each.role_arn for each in (*queues, *topics) if each.role_arn}
+        roles = {each for each in (*(q.role_arn for q in queues), *(t.role_arn for t in topics)) if each}
         statements.append(_statement("AssumeRoles", ["sts:AssumeRole"], roles))
     return {"Version": "2012-10-17", "Statement": [each for each in statements if each["Resource"]]}
 
