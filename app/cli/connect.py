@@ -125,7 +125,7 @@ async def _carried_out(calls: "Calls", wanted: Wish, plan: "Plan") -> "Queue":
     from app.wiring.carry_out import carry_out  # noqa: PLC0415 -- as above
     from app.wiring.look import find_queue  # noqa: PLC0415 -- as above
 
-    await carry_out(calls, wanted, plan, done=lambda step: typer.echo(f"done  {show.line(step)}"))
+    await carry_out(calls, wanted, plan, done=lambda step: typer.echo(f"done  {show.short(step)}"))
     queue = await find_queue(calls, wanted.queue)
     if queue is None:
         raise SourceError(f"The queue {wanted.queue} was there a moment ago and is not now. Run this again.")

@@ -68,7 +68,7 @@ async def _disconnect(wanted: Wish, where: "Access", *, deletes_queue: bool) -> 
             seen = await look(calls, wanted)
             plan = plan_disconnect(seen, wanted, deletes_queue=deletes_queue)
             _tell(plan, seen)
-            await carry_back(calls, plan.steps, done=lambda step: typer.echo(f"done  {show.line(step)}"))
+            await carry_back(calls, plan.steps, done=lambda step: typer.echo(f"done  {show.short(step)}"))
         source = await source_rows.reader_of(database, seen.queue.url) if seen.queue else None
         if source is not None and plan.keeps_source is None:
             await source_rows.take_out(database, source)

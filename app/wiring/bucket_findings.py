@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from app.wiring import policy as policies
 from app.wiring.examined import Examination, SeenBucket, SeenSource
-from app.wiring.findings import Finding, source_findings
+from app.wiring.findings import Finding, Severity, source_findings
 from app.wiring.policy import S3
 from app.wiring.rules import Rule, has_event_bridge, queue_of, rule_id, rules_of
 from app.wiring.snapshot import Bucket, Queue
@@ -94,8 +94,11 @@ def _rule(seen: SeenBucket, bucket: Bucket, rule: Rule, sources: Sequence[SeenSo
             else f"Take the rule out, or make the {rule.target} again.",
         )
         return
-    yield from _target_policy(seen, bucket, rule, target.policy)
-    if rule.is_ours and rule.target == "queue" and isinstance(target, Queue) and not _reading(sources, target):
+    is_read = isinstance(target, Queue) and _reading(sources, target)
+    # Of a rule that is nobody's here only this much is known: S3 would refuse it, and with it every change.
+    severity: Severity = "error" if rule.is_ours or is_read else "warning"
+    yield from _target_policy(seen, bucket, rule, target.policy, severity=severity)
+    if rule.is_ours and isinstance(target, Queue) and not is_read:
         yield Finding(
             code="not_read",
             severity="error",
@@ -105,7 +108,9 @@ def _rule(seen: SeenBucket, bucket: Bucket, rule: Rule, sources: Sequence[SeenSo
         )
 
 
-def _target_policy(seen: SeenBucket, bucket: Bucket, rule: Rule, policy: str) -> Iterator[Finding]:
+def _target_policy(
+    seen: SeenBucket, bucket: Bucket, rule: Rule, policy: str, *, severity: Severity
+) -> Iterator[Finding]:
     about = f"bucket {seen.name}: rule {rule.id}"
     _, partition, _, _, account, *_ = rule.arn.split(":")
     account = seen.owner or account
@@ -117,7 +122,7 @@ def _target_policy(seen: SeenBucket, bucket: Bucket, rule: Rule, policy: str) ->
     if not judged.is_allowed:
         yield Finding(
             code="policy",
-            severity="error",
+            severity=severity,
             about=about,
             reason=f"The policy of {rule.arn} does not let S3 in for this bucket: these events are lost.",
             mend=policies.with_statement("", statement),
@@ -125,7 +130,7 @@ def _target_policy(seen: SeenBucket, bucket: Bucket, rule: Rule, policy: str) ->
     elif judged.denied_by:
         yield Finding(
             code="policy_denies",
-            severity="error",
+            severity=severity,
             about=about,
             reason=f"The policy of {rule.arn} denies it to S3: statement {', '.join(judged.denied_by)}.",
         )

@@ -35,6 +35,11 @@ def line(step: Step | BackStep) -> str:  # noqa: PLR0911 -- one for each step th
             assert_never(step)
 
 
+def short(step: Step | BackStep) -> str:
+    """Tell one step that was told at length before."""
+    return line(step).partition(": ")[0]
+
+
 def details(step: Step | BackStep, *, policy_before: str = "") -> list[str]:
     """Give what a step writes, line by line, where that is more than a line tells."""
     match step:
