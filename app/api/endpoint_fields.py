@@ -16,7 +16,6 @@ from app.domain.configuration import (
     JSON,
     Consequence,
     Endpoint,
-    Late,
     OnDead,
     Ordering,
 )
@@ -28,7 +27,6 @@ MOST_IN_FLIGHT: Final = 1000
 MOST_RETRIES: Final = 100
 LONGEST_DELAY_SECONDS: Final = 7 * 86_400
 LONGEST_AGE_SECONDS: Final = 30 * 86_400
-LONGEST_WINDOW_SECONDS: Final = 60
 HIGHEST_RATE: Final = 100_000
 MOST_ANSWERS: Final = 100
 
@@ -71,16 +69,6 @@ class EndpointFields(BaseModel):
     on_dead: OnDead = Field(
         default="skip",
         description="Ordered, and one is dead: those that waited for it go on, or stay until it is retried.",
-    )
-    reorder_window_seconds: float = Field(
-        default=0,
-        ge=0,
-        le=LONGEST_WINDOW_SECONDS,
-        description="Ordered by `key`: how long a delivery waits for earlier events of its object, by S3's sequencer.",
-    )
-    late: Late = Field(
-        default="deliver",
-        description="Ordered by `key`, and an event comes after a later one of its object: deliver, mark or drop it.",
     )
     timeout_seconds: float = Field(
         default=15, gt=0, le=LONGEST_TIMEOUT_SECONDS, description="How long one attempt may take."
@@ -191,8 +179,6 @@ def _validated(
         secret=secret,
         ordering=fields.ordering or kind.default_ordering,
         on_dead=fields.on_dead,
-        reorder_window_seconds=fields.reorder_window_seconds,
-        late=fields.late,
         timeout_seconds=fields.timeout_seconds,
         max_in_flight=fields.max_in_flight,
         rate_limit_per_second=fields.rate_limit_per_second,
@@ -210,8 +196,6 @@ def _as_fields(endpoint: Endpoint) -> JSON:
         "config": dict(endpoint.config),
         "ordering": endpoint.ordering,
         "on_dead": endpoint.on_dead,
-        "reorder_window_seconds": endpoint.reorder_window_seconds,
-        "late": endpoint.late,
         "timeout_seconds": endpoint.timeout_seconds,
         "max_in_flight": endpoint.max_in_flight,
         "rate_limit_per_second": endpoint.rate_limit_per_second,

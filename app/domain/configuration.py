@@ -12,7 +12,6 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 Format = Literal["standard", "s3", "cloudevents", "cloudevents-binary"]
 Ordering = Literal["none", "key", "endpoint"]
 OnDead = Literal["skip", "block"]
-Late = Literal["deliver", "mark", "drop"]
 Consequence = Literal["deliver", "retry", "retry_briefly", "die", "disable"]
 """What follows from an answer: it counts as delivered; it is tried again by the whole schedule, or five times; the
 delivery is dead; the endpoint is disabled too."""
@@ -33,8 +32,7 @@ class Endpoint:
 
     `answers` says what follows from an answer, by code (`"404"`) or class (`"4xx"`), where it is not the table's rule.
     `max_age_seconds`: a delivery older than that is not tried again. `rate_limit_per_second`: over all replicas.
-    `reorder_window_seconds`: how long a delivery waits for earlier events of its object; `late` says what becomes of
-    one that comes after all. A disabled or paused endpoint gets nothing; what it is owed stays owed.
+    A disabled or paused endpoint gets nothing; what it is owed stays owed.
     """
 
     id: EndpointId
@@ -46,8 +44,6 @@ class Endpoint:
     secret: bytes | None
     ordering: Ordering = "none"
     on_dead: OnDead = "skip"
-    reorder_window_seconds: float = 0.0
-    late: Late = "deliver"
     timeout_seconds: float = 15.0
     max_in_flight: int = 8
     rate_limit_per_second: float | None = None

@@ -100,8 +100,6 @@ endpoint = Table(
     Column("secret", LargeBinary),
     Column("ordering", Text, nullable=False),
     Column("on_dead", Text, nullable=False),
-    Column("reorder_window_seconds", Float, nullable=False),
-    Column("late", Text, nullable=False),
     Column("timeout_seconds", Float, nullable=False),
     Column("max_in_flight", Integer, nullable=False),
     Column("rate_limit_per_second", Float),

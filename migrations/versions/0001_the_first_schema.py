@@ -136,8 +136,6 @@ def upgrade() -> None:
         sa.Column("secret", sa.LargeBinary(), nullable=True),
         sa.Column("ordering", sa.Text(), nullable=False),
         sa.Column("on_dead", sa.Text(), nullable=False),
-        sa.Column("reorder_window_seconds", sa.Float(), nullable=False),
-        sa.Column("late", sa.Text(), nullable=False),
         sa.Column("timeout_seconds", sa.Float(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
         sa.Column("rate_limit_per_second", sa.Float(), nullable=True),

@@ -55,8 +55,6 @@ class Stored:
                     config={"url": "https://example.com/"},
                     ordering=ordering,
                     on_dead=on_dead,
-                    reorder_window_seconds=0,
-                    late="deliver",
                     max_age_seconds=432_000,
                     answers={},
                     is_paused=False,

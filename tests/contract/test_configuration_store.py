@@ -30,8 +30,6 @@ NEW_ENDPOINT = NewEndpoint(
     timeout_seconds=15.0,
     max_in_flight=8,
     on_dead="skip",
-    reorder_window_seconds=0.0,
-    late="deliver",
     rate_limit_per_second=None,
     schedule_seconds=DEFAULT_SCHEDULE_SECONDS,
     max_age_seconds=DEFAULT_MAX_AGE_SECONDS,
@@ -149,8 +147,6 @@ async def test_a_change_reads_back_and_is_dated(database: Database, store: SqlCo
         schedule_seconds=(),
         ordering="key",
         on_dead="block",
-        reorder_window_seconds=2.0,
-        late="mark",
         rate_limit_per_second=9.5,
         max_age_seconds=60.0,
         answers={"404": "die"},
@@ -232,7 +228,6 @@ async def test_pages_are_newest_first_and_keep_their_place(database: Database) -
 
     async with database.read() as connection:
         first = await endpoints.list_page(connection, DEFAULT_TENANT, limit=2, after=None)
-    await _add_endpoint(database, "late")
     place = Place(at=first[-1].created_at, id=first[-1].id)
     async with database.read() as connection:
         rest = await endpoints.list_page(connection, DEFAULT_TENANT, limit=10, after=place)
