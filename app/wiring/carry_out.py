@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 from app.domain.errors import SettingsError, SourceError
 from app.domain.ports import Sleep
 from app.wiring.calls import CallRefused, Calls
-from app.wiring.look import look, owner_of, read_configuration
+from app.wiring.look import look, owner_of, read_configuration, see_queue
 from app.wiring.plan import (
     MakeQueue,
     MakeTopic,
@@ -107,11 +107,12 @@ async def _undo(calls: Calls, step: BackStep, *, sleep: Sleep) -> None:
 
 
 async def _set_queue(calls: Calls, step: SetQueue) -> None:
-    attributes: Any = dict(step.attributes)
-    await calls(
-        "sqs:SetQueueAttributes",
-        lambda: calls.sqs.set_queue_attributes(QueueUrl=str(step.url), Attributes=attributes),
-    )
+    url, attributes = str(step.url), dict(step.attributes)
+    if "Policy" not in attributes and (policy := (await see_queue(calls, url)).policy):
+        # What is not named stays as it is at AWS; moto forgets the policy.
+        attributes["Policy"] = policy
+    given: Any = attributes
+    await calls("sqs:SetQueueAttributes", lambda: calls.sqs.set_queue_attributes(QueueUrl=url, Attributes=given))
 
 
 async def _set_topic_policy(calls: Calls, step: SetTopicPolicy) -> None:

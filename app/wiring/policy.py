@@ -145,9 +145,10 @@ def with_statement(policy: str | None, statement: Statement) -> str:
 
 def without_statement(policy: str | None, sid: str) -> str:
     """Give the policy without the statement of this Sid; empty when no statement is left."""
-    if not policy:
-        return ""
-    others = [each for each in statements_of(policy) if each.get("Sid") != sid]
+    given = statements_of(policy)
+    others = [each for each in given if each.get("Sid") != sid]
+    if not policy or len(others) == len(given):
+        return policy or ""
     return json.dumps({**json.loads(policy), "Statement": others}) if others else ""
 
 
