@@ -57,7 +57,12 @@ class Gateway:
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
         replica = ReplicaId(secrets.token_bytes(ID_BYTES))
-        self._outbox = SqlOutbox(self._database, replica, lease_seconds=settings.delivery.lease_seconds)
+        self._outbox = SqlOutbox(
+            self._database,
+            replica,
+            lease_seconds=settings.delivery.lease_seconds,
+            disable_after_seconds=settings.delivery.disable_after_days * 86_400,
+        )
         self._pulses = Pulses(SqlPulseStore(self._database, replica))
         self._relay = self._build_relay()
         self._replaying = Replaying(self._database, replica, wake=self._relay.wake)
