@@ -4,7 +4,7 @@ One FakeOutbox is the database; `for_replica` gives what one relay sees of it. T
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,8 @@ from tests.unit.relay.virtual_time import now
 
 FAR: Final = float("inf")
 BUGS: Final = 3
+# As in the database: a replica counts for so much of a lease after it was last seen.
+LIVE_SHARE: Final = 0.75
 
 
 @dataclass(slots=True)
@@ -33,10 +35,17 @@ class Lane:
     last_served: float = 0.0
     breaker_until: float = 0.0
     health: Health = field(default_factory=Health)
+    failing_since: float | None = None
+    is_stopped: bool = False
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Tell whether it was suspended since it began to fail."""
+        return self.failing_since is not None and self.breaker_until >= self.failing_since
 
     def is_waiting(self, at: float) -> bool:
         """Tell whether it may be leased."""
-        return self.lease_until <= at and self.wake_at <= at and self.breaker_until <= at
+        return not self.is_stopped and max(self.lease_until, self.wake_at, self.breaker_until) <= at
 
 
 @dataclass(slots=True)
@@ -70,6 +79,7 @@ class FakeOutbox:
     latency_seconds: float = 0.001
     lanes: dict[LaneId, Lane] = field(default_factory=dict)
     debts: dict[int, Debt] = field(default_factory=dict)
+    rows_of: dict[LaneId, set[int]] = field(default_factory=lambda: defaultdict(set))
     ended: dict[bytes, Ended] = field(default_factory=dict)
     seen_at: dict[ReplicaId, float] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
@@ -88,6 +98,7 @@ class FakeOutbox:
         """Commit deliveries, due now, and wake their lanes; `wake` is the hint to the process that wrote them."""
         for each in owed:
             self.debts[each.row_id] = Debt(owed=each, due_at=now())
+            self.rows_of[each.lane_id].add(each.row_id)
             lane = self.lanes[each.lane_id]
             lane.wake_at = min(lane.wake_at, now())
         if wake:
@@ -118,7 +129,9 @@ class FakeOutbox:
         """Give what a lane owes through subscriptions that are still there, by due time."""
         if self.lanes[lane_id].endpoint_id in self.deleted_endpoints:
             return []
-        mine = [debt for debt in self.debts.values() if debt.owed.lane_id == lane_id]
+        rows = self.rows_of[lane_id]
+        rows.intersection_update(self.debts)
+        mine = [self.debts[each] for each in rows]
         return sorted(mine, key=lambda debt: (debt.due_at, debt.owed.row_id))
 
     def before(self, owed: Owed) -> Debt | None:
@@ -159,6 +172,7 @@ class ReplicaOutbox:
         shared, at = self._shared, now()
         shared.seen_at[self._replica] = at
         lanes = shared.lanes.values()
+        live = [each for each, seen in shared.seen_at.items() if seen > at - LIVE_SHARE * shared.lease_seconds]
         return LaneSurvey(
             waiting=sum(each.is_waiting(at) for each in lanes),
             awake=frozenset(
@@ -167,7 +181,9 @@ class ReplicaOutbox:
                 if each.owner == self._replica and each.lease_until > at and each.wake_at <= at
             ),
             active=sum(each.lease_until > at or each.is_waiting(at) for each in lanes),
-            replicas=sum(seen > at - shared.lease_seconds for seen in shared.seen_at.values()),
+            replicas=len(live),
+            rank=sum(each < self._replica for each in live),
+            suspended=sum(each.breaker_until > at for each in lanes),
         )
 
     async def lease(self, limit: int) -> Sequence[Lease]:
@@ -180,7 +196,14 @@ class ReplicaOutbox:
             lane.owner, lane.fence, lane.last_served = self._replica, lane.fence + 1, at
             lane.lease_until = at + self._shared.lease_seconds
         return [
-            Lease(lane_id=each.id, endpoint_id=each.endpoint_id, fence=each.fence, health=each.health) for each in taken
+            Lease(
+                lane_id=each.id,
+                endpoint_id=each.endpoint_id,
+                fence=each.fence,
+                health=each.health,
+                is_on_trial=each.is_on_trial,
+            )
+            for each in taken
         ]
 
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
@@ -223,7 +246,7 @@ class ReplicaOutbox:
         for each in settlements:
             is_held = self._holds(each.lease)
             if is_held and each.health is not None:
-                self._shared.lanes[each.lease.lane_id].health = each.health
+                self._note_health(self._shared.lanes[each.lease.lane_id], each.health)
             if each.verdict.status == "delivered":
                 self._end(each)
             elif not is_held:
@@ -308,6 +331,11 @@ class ReplicaOutbox:
         for each in held:
             self._shared.lanes[each.lane_id].lease_until = now() + seconds
         return frozenset(each.lane_id for each in held)
+
+    def _note_health(self, lane: Lane, health: Health) -> None:
+        self._shared.calls["health"] += 1
+        lane.health = health
+        lane.failing_since = (lane.failing_since or now()) if health.failures else None
 
     def _postpone(self, settlement: Settlement) -> None:
         debt = self._shared.debts.get(settlement.owed.row_id)
