@@ -91,7 +91,7 @@ class LaneRunner:
         self._change.set()
 
     async def run(self) -> None:
-        """Work until the lease is lost or asked back, the receiver is ill, the endpoint stopped, or nothing came for long.
+        """Work until the lease is lost or asked back, the receiver ill, the endpoint stopped, or nothing came for long.
 
         Settles all it sent.
         """
@@ -128,8 +128,8 @@ class LaneRunner:
             self._note_look(found=0)
         elif is_stopped(endpoint):
             return False
-        elif self._window.must_look:
-            await self._look_if_there_is_room(endpoint)
+        else:
+            await self._read_on(endpoint)
         self._sending.start()
         if self._window:
             paced_until = self._sending.paced_until
@@ -151,19 +151,26 @@ class LaneRunner:
         # The lane was leased, so there is one: what this process knows may be out of date.
         return (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
 
-    async def _look_if_there_is_room(self, endpoint: Endpoint) -> None:
-        """Read on before the queue runs dry, but not without end while nothing can be settled, or memory is full."""
+    async def _read_on(self, endpoint: Endpoint) -> None:
+        """Read before the queue runs dry; a few rows first where it is not known what they weigh."""
+        is_known = self._window.row_bytes > 0
+        if self._window.must_look and (limit := self._room(endpoint)):
+            await self._look(limit, in_order=endpoint.ordering != "none")
+            if not is_known and self._window.row_bytes:
+                await self._read_on(endpoint)
+
+    def _room(self, endpoint: Endpoint) -> int:
+        """Tell how many rows to read now: not without end while nothing can be settled, or memory is full."""
         at_once = endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
         limit = min(WINDOW_LIMIT, max(WINDOW_LEAST, 2 * at_once))
-        may_read = self._window.ready <= limit // 2 and len(self._window) + limit <= at_once + AHEAD_LIMIT
-        limit = min(limit, self._tools.memory.room(self._window.bytes))
-        if may_read and limit:
-            await self._look(limit, in_order=endpoint.ordering != "none")
+        if self._window.ready > limit // 2 or len(self._window) + limit > at_once + AHEAD_LIMIT:
+            return 0
+        return min(limit, self._tools.memory.room(self._window.bytes, row_bytes=self._window.row_bytes))
 
     async def _look(self, limit: int, *, in_order: bool) -> None:
         window, sending = self._window, self._sending
         window.begin_look()
-        expected = self._tools.memory.expect(limit)
+        expected = self._tools.memory.expect(limit, row_bytes=window.row_bytes)
         try:
             rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=window.row_ids, in_order=in_order)
         finally:

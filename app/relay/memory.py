@@ -9,7 +9,11 @@ LIMIT_BYTES: Final = 64 * 2**20
 FREE_PART: Final = 1 / 4
 # What a row costs beside the bytes of its event's record: the objects around it.
 ROW_BYTES: Final = 2048
-_NEWEST_SHARE: Final = 0.1
+# A lane whose rows nobody has weighed yet reads so few first, and is prepared for large ones.
+UNKNOWN_ROWS: Final = 8
+UNKNOWN_ROW_BYTES: Final = 256 * 1024
+# How much the newest row counts in the average.
+NEWEST_SHARE: Final = 0.1
 
 
 class Memory:
@@ -21,15 +25,18 @@ class Memory:
         self._limit_bytes = limit_bytes
         self._row_bytes = float(ROW_BYTES)
 
-    def room(self, held_bytes: int) -> int:
-        """Tell how many rows a lane may read that has so many bytes already. One with none may always read one."""
-        free = self._limit_bytes - self.taken_bytes
-        rows = int((free * FREE_PART - held_bytes) / self._row_bytes)
-        return max(0 if held_bytes else 1, rows)
+    def room(self, held_bytes: int, *, row_bytes: float) -> int:
+        """Tell how many rows a lane may read that has so many bytes already. One with none may always read one.
 
-    def expect(self, rows: int) -> int:
+        `row_bytes`: what one of its rows weighed so far, 0 if that is not known.
+        """
+        free = self._limit_bytes - self.taken_bytes
+        rows = int((free * FREE_PART - held_bytes) / self._expected(row_bytes))
+        return max(0 if held_bytes else 1, rows if row_bytes else min(rows, UNKNOWN_ROWS))
+
+    def expect(self, rows: int, *, row_bytes: float) -> int:
         """Take bytes for rows that are about to be read; to be given back when it is known what they weigh."""
-        expected = int(rows * self._row_bytes)
+        expected = int(rows * self._expected(row_bytes))
         self.taken_bytes += expected
         return expected
 
@@ -37,9 +44,12 @@ class Memory:
         """Take what a row that was read weighs; gives how much that is."""
         weight = ROW_BYTES + (len(row.stored.event.record) if row.stored else 0)
         self.taken_bytes += weight
-        self._row_bytes += _NEWEST_SHARE * (weight - self._row_bytes)
+        self._row_bytes += NEWEST_SHARE * (weight - self._row_bytes)
         return weight
 
     def give_back(self, weight: int) -> None:
         """Give bytes back."""
         self.taken_bytes -= weight
+
+    def _expected(self, row_bytes: float) -> float:
+        return max(self._row_bytes, row_bytes) if row_bytes else UNKNOWN_ROW_BYTES

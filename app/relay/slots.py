@@ -20,7 +20,7 @@ PROBING_SHARE: Final = 0.05
 TENANT_SHARE: Final = 0.25
 # Once half of the slots are taken, a lane gets another only while it has fewer than this part of those that are free:
 # however many lanes start to hang at one moment, some slots are left for the first sends of others.
-FREE_PART: Final = 1 / 8
+FREE_PART: Final = 1 / 16
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from app.domain.delivery import Owed, Settlement
 from app.domain.ids import SubscriptionId
-from app.relay.memory import Memory
+from app.relay.memory import NEWEST_SHARE, Memory
 from app.relay.waiting import Waiting
 
 
@@ -15,6 +15,8 @@ class Window:
         """Start empty, with something to look for."""
         self.must_look = True
         self.bytes = 0
+        # What its rows weigh, on average of late; 0 before the first.
+        self.row_bytes = 0.0
         self._memory = memory
         self._waiting = Waiting()
         self._weights: dict[int, int] = {}
@@ -51,6 +53,7 @@ class Window:
         for row in fresh:
             self._weights[row.row_id] = weight = self._memory.take(row)
             self.bytes += weight
+            self.row_bytes += (weight - self.row_bytes) * (NEWEST_SHARE if self.row_bytes else 1.0)
         return fresh
 
     def queue(self, rows: Iterable[Owed], *, in_order: bool) -> None:

@@ -54,6 +54,11 @@ class Debt:
 
     owed: Owed
     due_at: float
+    owed_at: float
+
+    def handed_out(self) -> Owed:
+        """Give it with its age as of now."""
+        return replace(self.owed, age_seconds=now() - self.owed_at)
 
 
 @dataclass(slots=True)
@@ -97,7 +102,7 @@ class FakeOutbox:
     def owe(self, *owed: Owed, wake: Wake | None = None) -> None:
         """Commit deliveries, due now, and wake their lanes; `wake` is the hint to the process that wrote them."""
         for each in owed:
-            self.debts[each.row_id] = Debt(owed=each, due_at=now())
+            self.debts[each.row_id] = Debt(owed=each, due_at=now(), owed_at=now())
             self.rows_of[each.lane_id].add(each.row_id)
             lane = self.lanes[each.lane_id]
             lane.wake_at = min(lane.wake_at, now())
@@ -218,7 +223,7 @@ class ReplicaOutbox:
         await self._travel("fetch")
         at, left_out = now(), set(leave_out)
         due = [
-            debt.owed
+            debt.handed_out()
             for debt in self._shared.may_be_sent(lease.lane_id)
             if debt.due_at <= at and debt.owed.row_id not in left_out
         ][:limit]
