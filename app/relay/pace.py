@@ -10,11 +10,12 @@ from typing import Final
 from app.domain.delivery import Owed
 
 # A backlog is sent at most so many times as fast as it came: a receiver that took it then can take it now.
-SPEED: Final = 2.5
+SPEED: Final = 2.0
 # The success that ended the trial is alone for so long.
 FIRST_SECONDS: Final = 1.0
 # No pause of what came lasts longer when it is played back.
 LONGEST_GAP_SECONDS: Final = 2.0
+_NEWEST_SHARE: Final = 0.1
 _LATE_SECONDS: Final = 0.25
 # So much of a second may be made up for when sends came late: timers are coarse.
 _BURST_SECONDS: Final = 0.05
@@ -48,7 +49,8 @@ class Recovery:
     """Plays back what came while a lane's receiver was away in the rhythm it came in, only faster.
 
     So hundreds of receivers that come back at once see no more than so many times their usual load, each its own,
-    and it takes two thirds of the time they were away. What comes meanwhile stands behind what came before.
+    and it takes as long again as they were away. What comes meanwhile stands behind what came before; what came
+    earlier and failed goes between, as if it had come in the same rhythm.
     """
 
     def __init__(self, first: Owed, *, now: float) -> None:
@@ -56,6 +58,7 @@ class Recovery:
         self._back_at = first.created_at + timedelta(seconds=first.age_seconds)
         self._came_at = first.created_at
         self._played_at = now + FIRST_SECONDS
+        self._usual_gap = LONGEST_GAP_SECONDS
 
     def is_over(self, following: Owed) -> bool:
         """Tell whether what goes next came after the receiver was back."""
@@ -63,16 +66,17 @@ class Recovery:
 
     def wait(self, following: Owed, *, now: float) -> float:
         """Tell how long to wait until what goes next may go."""
-        return max(0.0, self._due(following) - now)
+        return max(0.0, self._played_at + self._gap(following) - now)
 
     def take(self, last: Owed, *, now: float) -> None:
         """Go on behind a delivery that goes now; what came late is made up for, though not all at once."""
-        self._played_at = max(self._due(last), now - _LATE_SECONDS)
+        self._played_at = max(self._played_at + self._gap(last), now - _LATE_SECONDS)
+        self._usual_gap += _NEWEST_SHARE * (self._gap(last) - self._usual_gap)
         self._came_at = max(self._came_at, last.created_at)
 
-    def _due(self, owed: Owed) -> float:
-        gap = (owed.created_at - self._came_at).total_seconds() / SPEED
-        return self._played_at + min(max(0.0, gap), LONGEST_GAP_SECONDS)
+    def _gap(self, following: Owed) -> float:
+        gap = (following.created_at - self._came_at).total_seconds() / SPEED
+        return min(gap, LONGEST_GAP_SECONDS) if gap >= 0 else self._usual_gap
 
 
 class Pace:

@@ -9,7 +9,7 @@ from typing import Final, Self
 from app.domain.configuration import Configuration, Endpoint, OnDead, Ordering
 from app.domain.delivery import Owed
 from app.domain.event import Event, StoredEvent
-from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, SubscriptionId
+from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, ReplicaId, SubscriptionId
 from app.domain.ports import Destination
 from app.relay.relay import Relay
 from app.relay.tools import is_stopped
@@ -136,6 +136,7 @@ class Replica:
         random: Callable[[], float] = lambda: 0.5,
     ) -> None:
         """Take the shared outbox, the set-up, where it all goes, and the name of this life."""
+        self.name = ReplicaId(name.encode())
         self.outbox: ReplicaOutbox = shared.for_replica(name)
         self.stop = asyncio.Event()
         destinations: Mapping[str, Destination] = {"fake": destination}
@@ -157,6 +158,11 @@ class Replica:
         """The running relay."""
         assert self._task is not None
         return self._task
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._task is not None and not self._task.done()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.relay.run(self.stop))
