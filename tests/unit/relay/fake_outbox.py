@@ -134,8 +134,7 @@ class FakeOutbox:
         """Give what a lane owes through subscriptions that are still there, by due time."""
         if self.lanes[lane_id].endpoint_id in self.deleted_endpoints:
             return []
-        rows = self.rows_of[lane_id]
-        rows.intersection_update(self.debts)
+        rows = self.rows_of[lane_id] = {each for each in self.rows_of[lane_id] if each in self.debts}
         mine = [self.debts[each] for each in rows]
         return sorted(mine, key=lambda debt: (debt.due_at, debt.owed.row_id))
 
@@ -153,11 +152,10 @@ class FakeOutbox:
 
     def wake_behind(self, owed: Owed) -> None:
         """Make due what waited for a delivery that is out of the way."""
+        if owed.order_key is None:
+            return
         for debt in self.debts.values():
-            if debt.owed.order_key is not None and (debt.owed.lane_id, debt.owed.order_key) == (
-                owed.lane_id,
-                owed.order_key,
-            ):
+            if (debt.owed.lane_id, debt.owed.order_key) == (owed.lane_id, owed.order_key):
                 debt.due_at = min(debt.due_at, now()) if debt.owed.failures == 0 else debt.due_at
 
 

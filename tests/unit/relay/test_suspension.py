@@ -193,12 +193,12 @@ def steadily(outbox: FakeOutbox, lane_id: int, *, began: float) -> Owed:
 
 
 def test_the_recovery_of_two_hundred_receivers_is_no_storm() -> None:
-    """They fail for a minute and are back at once: three times the usual load is never passed, none waits long."""
+    """They fail for two minutes and are back at once: three times the usual load is never passed, none waits long."""
 
     @in_virtual_time
     async def story() -> None:
         chance = Random(1)  # noqa: S311 -- a simulation has to come out the same every time
-        count, a_second, outage = 200, 20.0, 60.0
+        count, a_second, outage = 200, 20.0, 120.0
         outbox, set_up = lanes(count, schedule_seconds=(5.0, *(20.0,) * 20))
         began = now()
         receivers = Receivers(answer=failing_until(began + outage))
