@@ -27,6 +27,25 @@ ATTEMPT_SECONDS: Final = Histogram(
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60),
 )
 IN_FLIGHT: Final = Gauge("bucketpost_attempts_in_flight", "Attempts under way.", registry=REGISTRY)
+_SLOTS_TAKEN: Final = Gauge(
+    "bucketpost_slots_taken",
+    "Attempts under way, by what their lane is: fast, slow, or probing whether its receiver is back.",
+    ["lane_class"],
+    registry=REGISTRY,
+)
+SLOTS_TAKEN: Final = {each: _SLOTS_TAKEN.labels(each) for each in ("fast", "slow", "probing")}
+BREAKERS_OPENED: Final = Counter(
+    "bucketpost_breakers_opened", "How often a lane was suspended because its receiver failed.", registry=REGISTRY
+)
+LANES_SUSPENDED: Final = Gauge(
+    "bucketpost_lanes_suspended", "Lanes that nobody may have for now: their breakers are open.", registry=REGISTRY
+)
+RETRIES_SLID: Final = Counter(
+    "bucketpost_retries_slid", "Retries put off because their lane's budget was spent.", registry=REGISTRY
+)
+WINDOW_BYTES: Final = Gauge(
+    "bucketpost_window_bytes", "Bytes of deliveries that lanes have in memory.", registry=REGISTRY
+)
 LANES_HELD: Final = Gauge("bucketpost_lanes_held", "Lanes this replica holds a lease on.", registry=REGISTRY)
 PUSHES: Final = Counter(
     "bucketpost_pushes", "Pushes heard, by road and what became of them.", ["road", "result"], registry=REGISTRY

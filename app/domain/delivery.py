@@ -22,13 +22,15 @@ class Health:
 class Lease:
     """A claim on a lane, with an end and a fence: the number that tells this claim from every later one.
 
-    `health` is how the lane fared when it was claimed.
+    `health` is how the lane fared when it was claimed; `is_on_trial` when it was suspended in its present failures: one
+    attempt at a time tells whether its receiver is back.
     """
 
     lane_id: LaneId
     endpoint_id: EndpointId
     fence: int
     health: Health = Health()
+    is_on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +85,13 @@ class LaneSurvey:
     """What a replica sees of the lanes, at one moment, by the database's clock.
 
     `waiting`: lanes without a valid lease that have something due. `awake`: lanes this replica holds that
-    have something due. `active`: lanes leased by anyone or waiting. `replicas`: live ones, this one included.
+    have something due. `active`: lanes leased by anyone or waiting. `replicas`: live ones, this one included; `rank`:
+    how many of them come before this one. `suspended`: lanes that nobody may have for now.
     """
 
     waiting: int
     awake: frozenset[LaneId]
     active: int
     replicas: int
+    rank: int = 0
+    suspended: int = 0

@@ -23,10 +23,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
-    """What every attempt of the process needs. `slots` bounds the sends in flight, first come first served."""
+    """What every attempt of the process needs."""
 
     destinations: Mapping[str, Destination]
-    slots: asyncio.Semaphore
     monotonic: Callable[[], float]
     random: Callable[[], float]
     logs_delivered: bool
@@ -95,6 +94,11 @@ class Attempts:
             tries=owed.tries,
         )
         verdict = Verdict(status="dead", reason="expired")
+        return Settlement(lease=lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
+
+    def put_off(self, lease: Lease, owed: Owed, *, seconds: float) -> Settlement:
+        """Let a delivery come again later without having tried it."""
+        verdict = Verdict(status="pending", delay_seconds=seconds)
         return Settlement(lease=lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
 
     async def _ask(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:

@@ -1,23 +1,18 @@
-"""Works off one leased lane: reads what it owes, sends it, hands what came of it to the settler. One runner a lease.
+"""Works off one leased lane: reads what it owes and decides when to give it back. One runner a lease.
 
-Which lanes are leased and for how long is roster.py's business.
+Sending what was read is sending.py's business; which lanes are leased and for how long, roster.py's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from app.domain.configuration import Configuration, Endpoint
-from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.configuration import Endpoint
+from app.domain.delivery import Lease
 from app.domain.errors import StoreUnavailable
-from app.domain.ids import SubscriptionId
-from app.domain.ports import Outbox
-from app.relay.attempts import Attempts
-from app.relay.leases import Leases
-from app.relay.outage import Outage, Retry
-from app.relay.settler import Settler
-from app.relay.waiting import Waiting
+from app.relay.outage import Retry
+from app.relay.sending import Sending
+from app.relay.tools import Tools, is_stopped
+from app.relay.window import Window
 
 WINDOW_LIMIT: Final = 400
 # A look costs the same for one row and for these.
@@ -28,27 +23,12 @@ AHEAD_LIMIT: Final = 1600
 IDLE_SECONDS: Final = 10.0
 # Looks that find nothing come further and further apart: a lane may look awake only for what is in memory already.
 LOOK_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What every runner of the process works with."""
-
-    outbox: Outbox
-    leases: Leases
-    attempts: Attempts
-    settler: Settler
-    outage: Outage
-    configuration: Callable[[], Configuration]
-    refresh: Callable[[], Awaitable[Configuration]]
-    monotonic: Callable[[], float]
+# A lane that was served for less than this is not asked back for the sake of others that wait.
+QUANTUM_SECONDS: Final = 1.0
 
 
 class LaneRunner:
-    """Keeps a window of the lane's deliveries in memory and up to the endpoint's `max_in_flight` sends under way.
-
-    In memory is what is queued, in flight or not yet settled: none of it is read again.
-    """
+    """Keeps a window of the lane's deliveries in memory, filled before it runs dry."""
 
     def __init__(self, lease: Lease, tools: Tools) -> None:
         """Take the lease to work under."""
@@ -56,25 +36,38 @@ class LaneRunner:
         self.began_at = tools.monotonic()
         self.asked_back = asyncio.Event()
         self._tools = tools
-        self._waiting = Waiting()
-        self._held_back: set[int | None] = set()
-        self._in_memory: set[int] = set()
-        self._subscriptions: set[SubscriptionId] = set()
-        self._in_flight = 0
-        self._must_look = True
+        self._window = Window(tools.memory)
+        self._change = asyncio.Event()
+        self._sending = Sending(lease, tools, self._window, changed=self._change.set)
         self._looks_in_vain = 0
         self._looked_at = self.began_at
-        self._change = asyncio.Event()
-        self._attempts = asyncio.TaskGroup()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing of the lane is in memory."""
-        return not self._in_memory
+        return not self._window
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether what is under way may take long to end."""
+        return self._sending.health.slot_class != "fast"
+
+    @property
+    def had_its_turn(self) -> bool:
+        """Whether it may be asked back for the sake of others: a lane that is paced must send at least once."""
+        is_held_up = self._sending.paced_until is not None and not self._sending.has_sent
+        return self.is_idle or (self._tools.monotonic() - self.began_at >= QUANTUM_SECONDS and not is_held_up)
+
+    @property
+    def suspended_seconds(self) -> float | None:
+        """For how long nobody should have the lane, now that it is given back; None: anybody may."""
+        breaker = self._sending.health.breaker
+        now, random = self._tools.monotonic(), self._tools.random()
+        return breaker.span(now=now, random=random) if breaker.is_open else None
 
     def wake(self) -> None:
         """Say that the lane has something new."""
-        self._must_look = True
+        self._window.must_look = True
         self._change.set()
 
     def notice(self) -> None:
@@ -87,21 +80,29 @@ class LaneRunner:
         if not self.is_idle or not self._tools.leases.holds(self.lease):
             self._change.set()
 
+    def reconsider(self) -> None:
+        """Say that the set-up has changed."""
+        self._change.set()
+
     def ask_back(self) -> None:
         """Start nothing new; `run` ends when what is in flight is settled."""
         self.asked_back.set()
+        self._sending.is_ending = True
         self._change.set()
 
     async def run(self) -> None:
-        """Work until the lease is lost, asked back, or the lane was idle for long. Settles all it sent."""
+        """Work until the lease is lost or asked back, the receiver ill, the endpoint stopped, or nothing came for long.
+
+        Settles all it sent.
+        """
         retry = Retry(self._tools.outage, part="lane")
         broken_by: Exception | None = None
-        async with self._attempts:
-            while not self.asked_back.is_set() and self._tools.leases.holds(self.lease):
+        async with self._sending:
+            while self._goes_on():
                 try:
                     goes_on = await self._turn()
                 except StoreUnavailable as error:
-                    self._must_look = True
+                    self._window.must_look = True
                     await retry.pause(error)
                 except Exception as error:  # noqa: BLE001 -- raised below, when what is in flight has been settled
                     broken_by = error
@@ -110,26 +111,34 @@ class LaneRunner:
                     retry.succeeded()
                     if not goes_on:
                         break
-            self._forget_queue()
+            self._sending.is_ending = True
+            self._window.forget_queue()
         if broken_by is not None:
             raise broken_by
 
+    def _goes_on(self) -> bool:
+        is_held = not self.asked_back.is_set() and self._tools.leases.holds(self.lease)
+        return is_held and not self._sending.health.breaker.is_open
+
     async def _turn(self) -> bool:
-        """Read, send, wait for a change; False when the lane was idle for long."""
+        """Read, send, wait for a change; False when the lane was idle for long, or its endpoint is stopped."""
         endpoint = await self._endpoint()
         if endpoint is None:
-            self._forget_queue()  # the sweep cancels what it owed
+            self._window.forget_queue()  # the sweep cancels what it owed
             self._note_look(found=0)
-        elif self._must_look and self._has_room(endpoint):
-            await self._look(endpoint)
-        self._start()
-        if self._in_memory:
-            await self._changed(None)
+        elif is_stopped(endpoint):
+            return False
+        else:
+            await self._read_on(endpoint)
+        self._sending.start()
+        if self._window:
+            paced_until = self._sending.paced_until
+            await self._changed(None if paced_until is None else max(0.0, paced_until - self._tools.monotonic()))
             return True
         if await self._tools.outbox.rest(self.lease):
             self._looks_in_vain = 0
             return await self._changed(IDLE_SECONDS)
-        self._must_look = True
+        self._window.must_look = True
         if self._looks_in_vain:
             # Due but not handed out: owed through what was just deleted. The sweep will have it.
             await self._changed(self._patience())
@@ -137,108 +146,48 @@ class LaneRunner:
 
     async def _endpoint(self) -> Endpoint | None:
         known = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
-        return known or (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
+        if known is not None and not is_stopped(known):
+            return known
+        # The lane was leased, so there is one: what this process knows may be out of date.
+        return (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
 
-    def _limit(self, endpoint: Endpoint) -> int:
-        return min(
-            WINDOW_LIMIT, max(WINDOW_LEAST, 2 * endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint))
-        )
+    async def _read_on(self, endpoint: Endpoint) -> None:
+        """Read before the queue runs dry; a few rows first where it is not known what they weigh."""
+        is_known = self._window.row_bytes > 0
+        if self._window.must_look and (limit := self._room(endpoint)):
+            await self._look(limit, in_order=endpoint.ordering != "none")
+            if not is_known and self._window.row_bytes:
+                await self._read_on(endpoint)
 
-    def _has_room(self, endpoint: Endpoint) -> bool:
-        """Tell whether to read on: before the queue runs dry, but not without end while nothing can be settled."""
-        limit, at_once = self._limit(endpoint), endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
-        return len(self._waiting) <= limit // 2 and len(self._in_memory) + limit <= at_once + AHEAD_LIMIT
+    def _room(self, endpoint: Endpoint) -> int:
+        """Tell how many rows to read now: not without end while nothing can be settled, or memory is full."""
+        at_once = endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
+        limit = min(WINDOW_LIMIT, max(WINDOW_LEAST, 2 * at_once))
+        if self._window.ready > limit // 2 or len(self._window) + limit > at_once + AHEAD_LIMIT:
+            return 0
+        return min(limit, self._tools.memory.room(self._window.bytes, row_bytes=self._window.row_bytes))
 
-    async def _look(self, endpoint: Endpoint) -> None:
-        self._must_look = False
-        limit = self._limit(endpoint)
-        self._held_back.clear()
-        is_ordered = endpoint.ordering != "none"
-        rows = await self._tools.outbox.fetch(
-            self.lease, limit=limit, leave_out=tuple(self._in_memory), in_order=is_ordered
-        )
-        fresh = [row for row in self._wanted(rows) if row.row_id not in self._in_memory and not self._is_overtaken(row)]
-        self._in_memory.update(row.row_id for row in fresh)
-        self._waiting.add((row for row in fresh if row.stored is not None), in_order=is_ordered)
-        expired = [row for row in fresh if row.stored is None]
-        if expired:
-            self._attempts.create_task(self._expire(expired))
-        self._must_look = self._must_look or len(rows) >= limit
+    async def _look(self, limit: int, *, in_order: bool) -> None:
+        window, sending = self._window, self._sending
+        window.begin_look()
+        expected = self._tools.memory.expect(limit, row_bytes=window.row_bytes)
+        try:
+            rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=window.row_ids, in_order=in_order)
+        finally:
+            self._tools.memory.give_back(expected)
+        fresh = window.take_in(window.wanted(rows, self._tools.configuration().subscriptions))
+        kept = [row for row in fresh if row.stored is not None]
+        sending.expire([row for row in fresh if row.stored is None])
+        # In order, one that is put off would be overtaken by those in memory behind it; only the first of each goes.
+        now, later = (kept, []) if in_order else sending.split_by_budget(kept)
+        sending.put_off(later)
+        window.queue(now, in_order=in_order)
+        window.must_look = window.must_look or len(rows) >= limit
         self._note_look(found=len(fresh))
-
-    def _is_overtaken(self, row: Owed) -> bool:
-        """Tell whether what comes before a row was in memory when it was asked for, and went back meanwhile."""
-        is_overtaken = row.order_key is not None and row.order_key in self._held_back
-        self._must_look |= is_overtaken
-        return is_overtaken
 
     def _note_look(self, *, found: int) -> None:
         self._looked_at = self._tools.monotonic()
         self._looks_in_vain = 0 if found else self._looks_in_vain + 1
-
-    def _wanted(self, rows: Sequence[Owed]) -> list[Owed]:
-        """Leave out what is owed through subscriptions that were there and are gone; one never seen is newer."""
-        there = self._tools.configuration().subscriptions
-        self._subscriptions.update(row.subscription_id for row in rows if row.subscription_id in there)
-        return [row for row in rows if row.subscription_id in there or row.subscription_id not in self._subscriptions]
-
-    def _start(self) -> None:
-        endpoint = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
-        while self._waiting and endpoint and self._in_flight < endpoint.max_in_flight and self._may_start():
-            self._in_flight += 1
-            batch = self._waiting.take(self._tools.attempts.batch_limit(endpoint))
-            self._attempts.create_task(self._attempt(batch))
-
-    def _may_start(self) -> bool:
-        return not self.asked_back.is_set() and self._tools.leases.is_trusted(self.lease)
-
-    async def _attempt(self, batch: Sequence[Owed]) -> None:
-        settlements = await self._send(batch)
-        # The place is free before the settle has run: a slow database does not hold up the next attempt.
-        self._in_flight -= 1
-        self._start()
-        self._change.set()
-        await self._settle(batch, settlements)
-
-    async def _send(self, batch: Sequence[Owed]) -> list[Settlement]:
-        async with self._tools.attempts.slots:
-            # The wait for a slot may have been long: whatever has changed meanwhile holds.
-            endpoint = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
-            wanted = self._wanted(batch)
-            if endpoint is None or not wanted or not self._may_start():
-                self._must_look = True
-                return []
-            outcomes = await self._tools.attempts.send(endpoint, wanted)
-        conclude = self._tools.attempts.conclude
-        return [conclude(self.lease, endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
-
-    async def _expire(self, rows: Sequence[Owed]) -> None:
-        await self._settle(rows, [self._tools.attempts.expire(self.lease, owed) for owed in rows])
-
-    async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
-        if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
-            self._tools.leases.drop(self.lease)
-        self._forget(rows)
-        self._go_on(rows, settlements)
-        self._start()
-        self._change.set()
-
-    def _go_on(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
-        """Let those go that stood behind what is over; behind what is not, nobody goes."""
-        over = {each.owed.row_id for each in settlements if each.verdict.status != "pending" and not each.blocks}
-        for row in rows:
-            if row.row_id in over:
-                self._waiting.go_on(row)
-            elif row.order_key is not None:
-                self._forget(self._waiting.hold_back(row))
-                self._held_back.add(row.order_key)
-                self._must_look = True
-
-    def _forget(self, rows: Iterable[Owed]) -> None:
-        self._in_memory.difference_update(owed.row_id for owed in rows)
-
-    def _forget_queue(self) -> None:
-        self._forget(self._waiting.clear())
 
     def _patience(self) -> float:
         return LOOK_SECONDS[min(self._looks_in_vain, len(LOOK_SECONDS) - 1)]

@@ -18,12 +18,15 @@ from app.domain.errors import StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Destination, Outbox, Sleep
 from app.relay.attempts import Attempts
-from app.relay.lane import Tools
+from app.relay.lane import QUANTUM_SECONDS
 from app.relay.leases import Leases
+from app.relay.memory import Memory
 from app.relay.outage import Outage, Retry
-from app.relay.roster import QUANTUM_SECONDS, Roster
+from app.relay.roster import Roster
 from app.relay.settler import Settler
-from app.telemetry import LANES_HELD
+from app.relay.slots import Slots
+from app.relay.tools import Tools
+from app.telemetry import LANES_HELD, LANES_SUSPENDED, WINDOW_BYTES
 
 TICK_SECONDS: Final = 0.05
 # Hints come as often as batches are recorded; the database is not looked at more often than this.
@@ -62,6 +65,7 @@ class Relay:
         self._sleep = sleep
         self._hint = asyncio.Event()
         self._crowded_since: float | None = None
+        self._epoch: int | None = None
         self._roster: Roster | None = None
         self._leases = Leases(lease_seconds=lease_seconds, monotonic=monotonic)
         self._outage = Outage(sleep=sleep, monotonic=monotonic)
@@ -71,16 +75,18 @@ class Relay:
             leases=self._leases,
             attempts=Attempts(
                 destinations=destinations,
-                slots=asyncio.Semaphore(max_in_flight),
                 monotonic=monotonic,
                 random=random,
                 logs_delivered=logs_delivered,
             ),
+            slots=Slots(max_in_flight),
+            memory=Memory(),
             settler=self._settler,
             outage=self._outage,
             configuration=configuration,
             refresh=refresh,
             monotonic=monotonic,
+            random=random,
         )
 
     def wake(self, lanes: frozenset[LaneId]) -> None:
@@ -118,6 +124,7 @@ class Relay:
         retry = Retry(self._outage, part="schedule")
         while not stop.is_set():
             try:
+                self._follow_set_up(roster)
                 survey = await self._outbox.survey()
                 roster.notice(survey.awake)
                 await self._take_share(survey, roster, stop)
@@ -128,11 +135,20 @@ class Relay:
                 _log.exception("relay.stumbled")
                 await retry.pause()
             LANES_HELD.set(len(self._leases))
+            WINDOW_BYTES.set(self._tools.memory.taken_bytes)
             await self._next_tick(stop)
+
+    def _follow_set_up(self, roster: Roster) -> None:
+        epoch = self._tools.configuration().epoch
+        if epoch != self._epoch:
+            self._epoch = epoch
+            roster.reconsider()
 
     async def _take_share(self, survey: LaneSurvey, roster: Roster, stop: asyncio.Event) -> None:
         """Hold as many lanes as a fair share allows, no more, and let those that wait have their turn."""
-        share = min(self._max_lanes, -(-survey.active // max(1, survey.replicas)))
+        LANES_SUSPENDED.set(survey.suspended)
+        # All shares together are all lanes: who comes first takes one more where they do not divide evenly.
+        share = min(self._max_lanes, -(-(survey.active - survey.rank) // max(1, survey.replicas)))
         room = share - len(self._leases)
         if room < 0:
             roster.shed(-room)

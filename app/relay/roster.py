@@ -12,11 +12,11 @@ import structlog
 
 from app.domain.delivery import Lease
 from app.domain.errors import StoreError
-from app.domain.ids import LaneId
-from app.relay.lane import LaneRunner, Tools
+from app.domain.ids import LaneId, public_id
+from app.relay.lane import LaneRunner
+from app.relay.tools import Tools, is_stopped
+from app.telemetry import BREAKERS_OPENED
 
-# A lane that was served for less than this is not asked back for the sake of others that wait.
-QUANTUM_SECONDS: Final = 1.0
 # A lane whose runner broke is not worked off for so long: what broke it would break it again at once.
 BROKEN_SECONDS: Final = 2.0
 
@@ -72,17 +72,26 @@ class Roster:
         for runner in self._runners.values():
             runner.nudge()
 
+    def reconsider(self) -> None:
+        """Let runners see that the set-up has changed; those at rest only where their endpoint is to get nothing."""
+        endpoints = self._tools.configuration().endpoints
+        for runner in self._runners.values():
+            endpoint = endpoints.get(runner.lease.endpoint_id)
+            if endpoint is None or is_stopped(endpoint):
+                runner.reconsider()
+            else:
+                runner.nudge()
+
     def shed(self, count: int) -> None:
-        """Ask back until `count` lanes are on their way out, idle ones first, then those served longest."""
+        """Ask back until `count` lanes are on their way out: idle ones first, then those that can end soon."""
         leaving = sum(each.asked_back.is_set() for each in self._runners.values())
-        for runner in self._in_turn()[: max(0, count - leaving)]:
+        soonest = sorted(self._in_turn(), key=lambda each: each.is_slow and not each.is_idle)
+        for runner in soonest[: max(0, count - leaving)]:
             runner.ask_back()
 
     def rotate(self, count: int) -> None:
         """Ask back up to `count` lanes that had their turn: others wait, and there is no room."""
-        now = self._tools.monotonic()
-        served = [each for each in self._in_turn() if each.is_idle or now - each.began_at >= QUANTUM_SECONDS]
-        for runner in served[:count]:
+        for runner in [each for each in self._in_turn() if each.had_its_turn][:count]:
             runner.ask_back()
 
     async def close(self) -> None:
@@ -109,15 +118,23 @@ class Roster:
             self._tools.leases.drop(lease)
             if self._runners.get(lease.lane_id) is runner:
                 del self._runners[lease.lane_id], self._tasks[lease.lane_id]
-        await self._release(lease)
+        await self._give_back(lease, suspended_seconds=runner.suspended_seconds)
 
-    async def _release(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, *, suspended_seconds: float | None) -> None:
         try:
-            await self._tools.outbox.release([lease])
+            if suspended_seconds is None:
+                await self._tools.outbox.release([lease])
+            else:
+                await self._suspend(lease, suspended_seconds)
         except StoreError as error:
             _log.debug("lane.unreleased", lane_id=lease.lane_id, error=str(error))  # its lease ends by itself
         except Exception:  # noqa: BLE001 -- likewise; the lease ends by itself
             _log.exception("lane.unreleased", lane_id=lease.lane_id)
+
+    async def _suspend(self, lease: Lease, seconds: float) -> None:
+        BREAKERS_OPENED.inc()
+        _log.warning("lane.suspended", endpoint_id=public_id("ep", lease.endpoint_id), seconds=round(seconds, 3))
+        await self._tools.outbox.suspend(lease, seconds=seconds)
 
 
 async def _pause(cut_short: asyncio.Event) -> None:

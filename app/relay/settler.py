@@ -106,7 +106,8 @@ class Settler:
             if not self._is_refused:
                 self._is_refused = True
                 _log.exception("settlement.refused", delivery_id=_delivery_id(batch[0]))
-            return list(batch)
+            # By the time it is written, its lane may fare otherwise.
+        return [replace(each, settlement=replace(each.settlement, health=None)) for each in batch]
         _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         return []
 

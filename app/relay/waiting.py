@@ -18,6 +18,11 @@ class Waiting:
         """Count those that may go now."""
         return len(self._ready)
 
+    @property
+    def first(self) -> Owed | None:
+        """Give the one that goes next."""
+        return self._ready[0] if self._ready else None
+
     def add(self, rows: Iterable[Owed], *, in_order: bool) -> None:
         """Take rows in; with `in_order` each goes behind those of its key."""
         for row in rows:

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import CTE, ColumnElement, Select, and_, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Health, LaneSurvey, Lease
@@ -18,6 +18,9 @@ from app.store.columns import FAR, now, one_of
 from app.store.owed import next_due
 from app.store.schema import lane
 
+# A replica that gave no sign of life for this part of a lease has missed one, and its own leases are about to end: its
+# share is then the others' by the time its lanes are free.
+LIVE_SHARE: Final = 0.75
 _LYING_DOWN_MILLISECONDS: Final = 500
 
 
@@ -31,6 +34,8 @@ async def survey(connection: AsyncConnection, replica: ReplicaId, *, lease_secon
         awake=frozenset(LaneId(each) for each in awake),
         active=counts.active,
         replicas=counts.replicas,
+        rank=counts.rank,
+        suspended=counts.suspended,
     )
 
 
@@ -43,7 +48,9 @@ def _survey_statements(replica: ReplicaId, lease_seconds: float) -> tuple[Select
         func.count().filter(_is_waiting()).label("waiting"),
         func.count().filter(or_(is_leased, _is_waiting())).label("active"),
         func.count().filter(is_mine).label("mine"),
-        replicas.count_live(lease_seconds).label("replicas"),
+        func.count().filter(lane.c.breaker_until > now()).label("suspended"),
+        replicas.count_live(LIVE_SHARE * lease_seconds).label("replicas"),
+        replicas.count_live(LIVE_SHARE * lease_seconds, before=replica).label("rank"),
     ).select_from(lane)
     return count, select(lane.c.id).where(is_mine)
 
@@ -59,7 +66,7 @@ async def lease(
         update(lane)
         .where(one_of(connection, lane.c.id, in_order))
         .values(owner=replica, fence=lane.c.fence + 1, lease_until=now(lease_seconds), last_served=now())
-        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence, lane.c.failures, lane.c.latency_seconds)
+        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence, lane.c.failures, lane.c.latency_seconds, _ON_TRIAL)
     )
     claimed = {
         row.id: Lease(
@@ -67,6 +74,7 @@ async def lease(
             endpoint_id=EndpointId(row.endpoint_id),
             fence=row.fence,
             health=Health(failures=row.failures, latency_seconds=row.latency_seconds),
+            is_on_trial=bool(row.is_on_trial),
         )
         for row in taken
     }
@@ -216,6 +224,10 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
     if ids:
         await connection.execute(update(lane).where(one_of(connection, lane.c.id, ids)).values(wake_at=now()))
     return len(ids)
+
+
+# It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
+_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false()).label("is_on_trial")
 
 
 def _is_waiting() -> ColumnElement[bool]:

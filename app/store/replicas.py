@@ -28,11 +28,9 @@ async def forget_dead(connection: AsyncConnection, *, silent_seconds: float) -> 
         await connection.execute(delete(replica_table).where(is_silent))
 
 
-def count_live(lease_seconds: float) -> ScalarSelect[int]:
-    """Count those whose leases can still be valid, as an expression."""
-    return (
-        select(func.count())
-        .select_from(replica_table)
-        .where(replica_table.c.seen_at > now(-lease_seconds))
-        .scalar_subquery()
-    )
+def count_live(silent_seconds: float, *, before: ReplicaId | None = None) -> ScalarSelect[int]:
+    """Count those that gave a sign of life within a span, or those of them whose ids come before one's own."""
+    live = select(func.count()).select_from(replica_table).where(replica_table.c.seen_at > now(-silent_seconds))
+    if before is not None:
+        live = live.where(replica_table.c.id < before)
+    return live.scalar_subquery()

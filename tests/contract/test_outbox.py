@@ -1,11 +1,12 @@
 """The port Outbox over both databases: lanes are held by one replica at a time, what they owe ends exactly once."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert, select, text, update
 
-from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.delivery import Health, Lease, Owed, Settlement
 from app.domain.ids import SubscriptionId
 from app.domain.outcome import Outcome
 from app.domain.verdict import Verdict
@@ -159,6 +160,81 @@ class TestLanes:
         assert (await only_lease(other)).lane_id == lease.lane_id
 
 
+class TestHealth:
+    """How a lane fares stays with the lane, whoever holds it next."""
+
+    async def test_how_it_fares_is_handed_on(self, stored: Stored) -> None:
+        """With the settlement that tells of it."""
+        outbox, lease = await leased(stored, events=2)
+        first, second = await owed_by(outbox, lease)
+        await outbox.settle([replace(failed(lease, first), health=Health(failures=1, latency_seconds=0.5))])
+        await outbox.settle([failed(lease, second)])
+        await outbox.release([lease])
+        await stored.make_due()
+
+        again = await only_lease(stored.outbox())
+
+        assert lease.health == Health()
+        assert again.health == Health(failures=1, latency_seconds=0.5)
+        assert not again.is_on_trial
+
+    async def test_a_suspended_lane_is_nobodys(self, stored: Stored) -> None:
+        """Until its time is over; it is counted, and a hint or a sweep does not shorten it."""
+        outbox, lease = await leased(stored)
+        before = (await outbox.survey()).suspended
+
+        await outbox.suspend(lease, seconds=60)
+
+        async with stored.database.write() as connection:
+            await lanes.wake(connection, [lease.lane_id])
+        await outbox.sweep()
+        survey = await outbox.survey()
+        assert await outbox.lease(1) == ()
+        assert (before, survey.suspended, survey.waiting, survey.active) == (0, 1, 0, 0)
+
+    async def test_it_is_on_trial_when_it_is_leased_after_that(self, stored: Stored) -> None:
+        """By whoever it is, until something was delivered."""
+        outbox, lease = await leased(stored)
+        (owed,) = await owed_by(outbox, lease)
+        await outbox.settle([replace(failed(lease, owed), health=Health(failures=5))])
+        await outbox.suspend(lease, seconds=0)
+        await stored.make_due()
+
+        other = stored.outbox()
+        on_trial = await only_lease(other)
+        (owed,) = await owed_by(other, on_trial)
+        await other.settle([replace(delivered(on_trial, owed), health=Health())])
+        await record(stored, 2)
+        await other.release([on_trial])
+
+        assert on_trial.is_on_trial
+        assert not (await only_lease(stored.outbox())).is_on_trial
+
+    async def test_a_lane_that_failed_anew_since_it_was_suspended_is_not_on_trial(self, stored: Stored) -> None:
+        """What opened its breaker is over."""
+        outbox, lease = await leased(stored, events=2)
+        first, second = await owed_by(outbox, lease)
+        await outbox.suspend(lease, seconds=0)
+        again = await only_lease(outbox)
+        await outbox.settle([replace(failed(again, first), health=Health(failures=1))])
+        await outbox.settle([failed(again, second)])
+        await outbox.release([again])
+        await stored.make_due()
+
+        assert not (await only_lease(outbox)).is_on_trial
+
+    async def test_a_lost_lease_suspends_nothing(self, stored: Stored) -> None:
+        """The lane is another's."""
+        outbox, lease = await leased(stored)
+        await stored.run_out(lease.lane_id)
+        newer = await only_lease(stored.outbox())
+
+        await outbox.suspend(lease, seconds=60)
+
+        assert newer.fence > lease.fence
+        assert (await outbox.survey()).suspended == 0
+
+
 class TestSurvey:
     """What a replica sees."""
 
@@ -188,6 +264,17 @@ class TestSurvey:
         await stored.execute(update(replica).values(seen_at=now(-LEASE_SECONDS)))
 
         assert (await stored.outbox().survey()).replicas == 1
+
+    async def test_live_replicas_are_in_one_order(self, stored: Stored) -> None:
+        """Each knows how many come before it, and no two say the same."""
+        replicas = [stored.outbox() for _ in range(3)]
+        for each in replicas:
+            await each.survey()
+
+        surveys = [await each.survey() for each in replicas]
+
+        assert sorted(each.rank for each in surveys) == [0, 1, 2]
+        assert {each.replicas for each in surveys} == {3}
 
 
 class TestFetch:

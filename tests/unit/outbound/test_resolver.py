@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from app.outbound.guard import AddressRefused, AddrInfo, private_judge
-from app.outbound.resolver import GuardedResolver
+from app.outbound.resolver import FAILED_SECONDS, KNOWN_CROWD, LARGEST_CROWD, GuardedResolver
 
 PUBLIC, LOOPBACK = "93.184.216.34", "127.0.0.1"
 
@@ -94,6 +94,90 @@ async def test_a_dead_name_server_costs_its_own_askers_only() -> None:
 
     assert sorted(asked) == ["alive", "dead"]
     assert {str(result) for result in results} == {"dead could not be looked up within 0.05 s."}
+
+
+class Servers:
+    """Name servers: dead names have no answer until they are released, broken ones have an error at once."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int, _: int) -> list[AddrInfo] | OSError:
+        """Answer as getaddrinfo does."""
+        self.asked.append(host)
+        if host.startswith("dead"):
+            self.release.wait(30)
+        if host.startswith("broken"):
+            return OSError("there is no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC, port))]
+
+    def resolver(self, *, lookup_seconds: float = 0.05) -> GuardedResolver:
+        """Give a resolver that asks them."""
+        return GuardedResolver(private_judge(()), ask=self, lookup_seconds=lookup_seconds)
+
+
+async def test_who_joins_a_lookup_late_has_what_is_left_of_its_time() -> None:
+    """One that has had its time already costs the next attempts nothing: they fail at once, on the same thread."""
+    servers = Servers()
+    resolver = servers.resolver()
+    with pytest.raises(OSError, match="within"):
+        await resolver.resolve("dead")
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+
+    for _ in range(100):
+        with pytest.raises(OSError, match="within"):
+            await resolver.resolve("dead")
+
+    waited = loop.time() - before
+    servers.release.set()
+    assert servers.asked == ["dead"]
+    assert waited < 100 * 0.05
+
+
+async def test_a_name_without_an_answer_is_not_asked_for_again_at_once() -> None:
+    """For a moment the failure holds for all who ask."""
+    servers = Servers()
+    resolver = servers.resolver(lookup_seconds=5)
+
+    for _ in range(10):
+        with pytest.raises(OSError, match="broken could not be looked up: there is no such name"):
+            await resolver.resolve("broken")
+
+    assert servers.asked == ["broken"]
+
+
+async def test_a_failure_is_forgotten_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a delivery's first retry."""
+    names = Names(late=[[], [PUBLIC]])
+    resolver = make_resolver(names)
+    with pytest.raises(OSError, match="could not be looked up"):
+        await resolver.resolve("late")
+    loop = asyncio.get_running_loop()
+    later = loop.time() + FAILED_SECONDS
+
+    monkeypatch.setattr(loop, "time", lambda: later)
+
+    assert [each["host"] for each in await resolver.resolve("late")] == [PUBLIC]
+
+
+async def test_dead_names_leave_threads_to_names_that_answer() -> None:
+    """However many there are."""
+    servers = Servers()
+    resolver = servers.resolver()
+    await resolver.resolve("alive")
+
+    dead = [resolver.resolve(f"dead{number}") for number in range(2 * LARGEST_CROWD)]
+    results = await asyncio.gather(*dead, return_exceptions=True)
+    alive = await resolver.resolve("alive")
+    with pytest.raises(OSError, match="192 other names wait"):
+        await resolver.resolve("new")
+    servers.release.set()
+
+    assert [each["host"] for each in alive] == [PUBLIC]
+    assert all(isinstance(each, OSError) for each in results)
+    assert len(servers.asked) == 2 + LARGEST_CROWD - KNOWN_CROWD
 
 
 @pytest.mark.parametrize("host", ["0x7f000001", "0x7f.1", "2130706433", "127.1", "0177.0.0.1", "localhost"])

@@ -4,7 +4,7 @@ One FakeOutbox is the database; `for_replica` gives what one relay sees of it. T
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,8 @@ from tests.unit.relay.virtual_time import now
 
 FAR: Final = float("inf")
 BUGS: Final = 3
+# As in the database: a replica counts for so much of a lease after it was last seen.
+LIVE_SHARE: Final = 0.75
 
 
 @dataclass(slots=True)
@@ -33,10 +35,17 @@ class Lane:
     last_served: float = 0.0
     breaker_until: float = 0.0
     health: Health = field(default_factory=Health)
+    failing_since: float | None = None
+    is_stopped: bool = False
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Tell whether it was suspended since it began to fail."""
+        return self.failing_since is not None and self.breaker_until >= self.failing_since
 
     def is_waiting(self, at: float) -> bool:
         """Tell whether it may be leased."""
-        return self.lease_until <= at and self.wake_at <= at and self.breaker_until <= at
+        return not self.is_stopped and max(self.lease_until, self.wake_at, self.breaker_until) <= at
 
 
 @dataclass(slots=True)
@@ -45,6 +54,11 @@ class Debt:
 
     owed: Owed
     due_at: float
+    owed_at: float
+
+    def handed_out(self) -> Owed:
+        """Give it with its age as of now."""
+        return replace(self.owed, age_seconds=now() - self.owed_at)
 
 
 @dataclass(slots=True)
@@ -70,6 +84,7 @@ class FakeOutbox:
     latency_seconds: float = 0.001
     lanes: dict[LaneId, Lane] = field(default_factory=dict)
     debts: dict[int, Debt] = field(default_factory=dict)
+    rows_of: dict[LaneId, set[int]] = field(default_factory=lambda: defaultdict(set))
     ended: dict[bytes, Ended] = field(default_factory=dict)
     seen_at: dict[ReplicaId, float] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
@@ -87,7 +102,8 @@ class FakeOutbox:
     def owe(self, *owed: Owed, wake: Wake | None = None) -> None:
         """Commit deliveries, due now, and wake their lanes; `wake` is the hint to the process that wrote them."""
         for each in owed:
-            self.debts[each.row_id] = Debt(owed=each, due_at=now())
+            self.debts[each.row_id] = Debt(owed=each, due_at=now(), owed_at=now())
+            self.rows_of[each.lane_id].add(each.row_id)
             lane = self.lanes[each.lane_id]
             lane.wake_at = min(lane.wake_at, now())
         if wake:
@@ -118,7 +134,8 @@ class FakeOutbox:
         """Give what a lane owes through subscriptions that are still there, by due time."""
         if self.lanes[lane_id].endpoint_id in self.deleted_endpoints:
             return []
-        mine = [debt for debt in self.debts.values() if debt.owed.lane_id == lane_id]
+        rows = self.rows_of[lane_id] = {each for each in self.rows_of[lane_id] if each in self.debts}
+        mine = [self.debts[each] for each in rows]
         return sorted(mine, key=lambda debt: (debt.due_at, debt.owed.row_id))
 
     def before(self, owed: Owed) -> Debt | None:
@@ -135,11 +152,10 @@ class FakeOutbox:
 
     def wake_behind(self, owed: Owed) -> None:
         """Make due what waited for a delivery that is out of the way."""
+        if owed.order_key is None:
+            return
         for debt in self.debts.values():
-            if debt.owed.order_key is not None and (debt.owed.lane_id, debt.owed.order_key) == (
-                owed.lane_id,
-                owed.order_key,
-            ):
+            if (debt.owed.lane_id, debt.owed.order_key) == (owed.lane_id, owed.order_key):
                 debt.due_at = min(debt.due_at, now()) if debt.owed.failures == 0 else debt.due_at
 
 
@@ -159,6 +175,7 @@ class ReplicaOutbox:
         shared, at = self._shared, now()
         shared.seen_at[self._replica] = at
         lanes = shared.lanes.values()
+        live = [each for each, seen in shared.seen_at.items() if seen > at - LIVE_SHARE * shared.lease_seconds]
         return LaneSurvey(
             waiting=sum(each.is_waiting(at) for each in lanes),
             awake=frozenset(
@@ -167,7 +184,9 @@ class ReplicaOutbox:
                 if each.owner == self._replica and each.lease_until > at and each.wake_at <= at
             ),
             active=sum(each.lease_until > at or each.is_waiting(at) for each in lanes),
-            replicas=sum(seen > at - shared.lease_seconds for seen in shared.seen_at.values()),
+            replicas=len(live),
+            rank=sum(each < self._replica for each in live),
+            suspended=sum(each.breaker_until > at for each in lanes),
         )
 
     async def lease(self, limit: int) -> Sequence[Lease]:
@@ -180,7 +199,14 @@ class ReplicaOutbox:
             lane.owner, lane.fence, lane.last_served = self._replica, lane.fence + 1, at
             lane.lease_until = at + self._shared.lease_seconds
         return [
-            Lease(lane_id=each.id, endpoint_id=each.endpoint_id, fence=each.fence, health=each.health) for each in taken
+            Lease(
+                lane_id=each.id,
+                endpoint_id=each.endpoint_id,
+                fence=each.fence,
+                health=each.health,
+                is_on_trial=each.is_on_trial,
+            )
+            for each in taken
         ]
 
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
@@ -195,7 +221,7 @@ class ReplicaOutbox:
         await self._travel("fetch")
         at, left_out = now(), set(leave_out)
         due = [
-            debt.owed
+            debt.handed_out()
             for debt in self._shared.may_be_sent(lease.lane_id)
             if debt.due_at <= at and debt.owed.row_id not in left_out
         ][:limit]
@@ -223,7 +249,7 @@ class ReplicaOutbox:
         for each in settlements:
             is_held = self._holds(each.lease)
             if is_held and each.health is not None:
-                self._shared.lanes[each.lease.lane_id].health = each.health
+                self._note_health(self._shared.lanes[each.lease.lane_id], each.health)
             if each.verdict.status == "delivered":
                 self._end(each)
             elif not is_held:
@@ -308,6 +334,11 @@ class ReplicaOutbox:
         for each in held:
             self._shared.lanes[each.lane_id].lease_until = now() + seconds
         return frozenset(each.lane_id for each in held)
+
+    def _note_health(self, lane: Lane, health: Health) -> None:
+        self._shared.calls["health"] += 1
+        lane.health = health
+        lane.failing_since = (lane.failing_since or now()) if health.failures else None
 
     def _postpone(self, settlement: Settlement) -> None:
         debt = self._shared.debts.get(settlement.owed.row_id)

@@ -9,9 +9,10 @@ from typing import Final, Self
 from app.domain.configuration import Configuration, Endpoint, OnDead, Ordering
 from app.domain.delivery import Owed
 from app.domain.event import Event, StoredEvent
-from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, SubscriptionId
+from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, ReplicaId, SubscriptionId
 from app.domain.ports import Destination
 from app.relay.relay import Relay
+from app.relay.tools import is_stopped
 from tests.unit.relay.fake_outbox import FakeOutbox, ReplicaOutbox
 from tests.unit.relay.virtual_time import now, until
 
@@ -86,6 +87,7 @@ class SetUp:
         """Set endpoints and their lanes up."""
         self._outbox = outbox
         self.refreshes = 0
+        self.epoch = 1
         self.committed: dict[EndpointId, Endpoint] = {}
         for endpoint in endpoints:
             self.put(endpoint)
@@ -95,17 +97,21 @@ class SetUp:
     def put(self, endpoint: Endpoint) -> None:
         """Add or change one, and let the process know."""
         self.committed[endpoint.id] = endpoint
+        self.epoch += 1
+        if endpoint.lane_id in self._outbox.lanes:
+            self._outbox.lanes[endpoint.lane_id].is_stopped = is_stopped(endpoint)
         self.known = dict(self.committed)
 
     def delete(self, endpoint: Endpoint) -> None:
         """Take one out; what it owed may no longer be sent."""
         del self.committed[endpoint.id]
+        self.epoch += 1
         self.known = dict(self.committed)
         self._outbox.deleted_endpoints.add(endpoint.id)
 
     def configuration(self) -> Configuration:
         """Give what the process knows."""
-        return Configuration(epoch=1, endpoints=self.known, subscriptions={}, sources={})
+        return Configuration(epoch=self.epoch, endpoints=self.known, subscriptions={}, sources={})
 
     async def refresh(self) -> Configuration:
         """Read it anew."""
@@ -130,6 +136,7 @@ class Replica:
         random: Callable[[], float] = lambda: 0.5,
     ) -> None:
         """Take the shared outbox, the set-up, where it all goes, and the name of this life."""
+        self.name = ReplicaId(name.encode())
         self.outbox: ReplicaOutbox = shared.for_replica(name)
         self.stop = asyncio.Event()
         destinations: Mapping[str, Destination] = {"fake": destination}
@@ -151,6 +158,11 @@ class Replica:
         """The running relay."""
         assert self._task is not None
         return self._task
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._task is not None and not self._task.done()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.relay.run(self.stop))

@@ -1,7 +1,10 @@
 """Who works which lane: leases lost, renewed, taken again, and lanes that even out between replicas."""
 
-from app.domain.ids import LaneId
+import pytest
+
+from app.domain.ids import LaneId, ReplicaId
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
+from tests.unit.relay.receivers import Receivers
 from tests.unit.relay.replica import Replica, all_ended, lanes, make_many, make_owed, one_lane
 from tests.unit.relay.virtual_time import in_virtual_time, now, pass_time, until
 
@@ -161,6 +164,68 @@ async def test_lanes_even_out_when_a_second_replica_comes() -> None:
 
     assert outbox.statuses() == {"delivered": 3200}
     assert set((first.started + second.started).values()) == {1}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10, 31])
+@in_virtual_time
+async def test_held_lanes_never_differ_by_more_than_one_for_long(count: int) -> None:
+    """Five seconds after replicas came or went, however many lanes there are for however many of them."""
+    outbox, set_up = lanes(count)
+    destination = FakeDestination(takes_seconds=1.0)
+    for lane_id in range(1, count + 1):
+        outbox.owe(*make_many(250, lane_id))
+    replicas = [Replica(outbox, set_up, destination, name=name) for name in "abcde"]
+    uneven: list[dict[ReplicaId, int]] = []
+
+    for coming, going in ((3, 0), (2, 0), (0, 1), (0, 2)):
+        here = [each for each in replicas if each.is_running]
+        for each in [each for each in replicas if not each.is_running][:coming]:
+            await each.__aenter__()
+        for each in here[:going]:
+            await each.__aexit__()
+        await pass_time(5.0)
+        held = {each.name: outbox.holders()[each.name] for each in replicas if each.is_running}
+        if max(held.values()) - min(held.values()) > 1 or sum(held.values()) != count:
+            uneven.append(held)
+    outbox.debts.clear()
+    for each in replicas:
+        if each.is_running:
+            await each.__aexit__()
+
+    assert uneven == []
+
+
+@in_virtual_time
+async def test_lanes_that_hang_are_the_last_to_be_handed_over() -> None:
+    """Evening out does not wait for attempts that take long, where other lanes can go."""
+    outbox, set_up = lanes(8)
+    destination = Receivers(takes=lambda lane: 20.0 if lane <= 4 else 1.0)
+    for lane_id in range(1, 9):
+        outbox.owe(*make_many(40, lane_id))
+
+    async with Replica(outbox, set_up, destination, name="a"):
+        await until(lambda: outbox.holders() == {b"a": 8})
+        await pass_time(3.0)
+        async with Replica(outbox, set_up, destination, name="b"):
+            await until(lambda: outbox.holders() == {b"a": 4, b"b": 4}, within_seconds=5.0)
+            outbox.debts.clear()
+
+
+@in_virtual_time
+async def test_the_lanes_of_a_replica_that_died_are_served_as_soon_as_its_leases_end() -> None:
+    """The others' shares have grown by then."""
+    outbox, set_up = lanes(9)
+    destination = FakeDestination(takes_seconds=1.0)
+    for lane_id in range(1, 10):
+        outbox.owe(*make_many(200, lane_id))
+    victim = Replica(outbox, set_up, destination, name="c")
+
+    async with Replica(outbox, set_up, destination, name="a"), Replica(outbox, set_up, destination, name="b"):
+        await victim.__aenter__()
+        await until(lambda: sorted(outbox.holders().values()) == [3, 3, 3])
+        await victim.crash()
+        await until(lambda: outbox.holders().total() == 9 and len(outbox.holders()) == 2, within_seconds=10.5)
+        outbox.debts.clear()
 
 
 @in_virtual_time

@@ -1,0 +1,83 @@
+"""Whether a lane's receiver is worth asking now: not at all, by one attempt at a time, a few more with each success.
+
+Pure: what a lane is told is written down by others (health.py), and its pause is the outbox's (`Outbox.suspend`).
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Final, Literal
+
+# What a send says of the receiver: it took something; it is there, though it took nothing; it is unwell; nothing.
+Sign = Literal["well", "rejected", "ill", "none"]
+
+# So many failed sends in a row, each of deliveries that had not failed before, open the breaker.
+THRESHOLD: Final = 5
+FIRST_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 600.0
+# A receiver that says when to come back is heard beyond our own span, up to this.
+LONGEST_ASKED_SECONDS: Final = 3600.0
+# Beyond this many failures the span grows no more, and neither does their number.
+_MOST_FAILURES: Final = THRESHOLD + math.ceil(math.log2(LONGEST_SECONDS / FIRST_SECONDS))
+
+
+class Breaker:
+    """Closed; open for the rest of the lease; on trial in the next one; then on a ramp until it is closed again.
+
+    A delivery that fails again and again is paced by its own schedule: it counts once. While closed, `failures` stops
+    at the threshold; what is beyond it are failed trials, which make the span longer.
+    """
+
+    def __init__(self, *, failures: int = 0, is_on_trial: bool = False) -> None:
+        """Take what the lease says: failures in a row, and whether the breaker opened since they began."""
+        self.failures = failures
+        self.is_open = False
+        self.is_on_trial = is_on_trial
+        # How many sends may be under way; None: no limit of ours.
+        self._places: int | None = 1 if is_on_trial else None
+        self._failed: set[int] = set()
+        self._failed_sends = 0
+        self._asked_until = -math.inf
+
+    def places(self, most: int) -> int:
+        """Tell how many sends may be under way, of the endpoint's own limit."""
+        if self.is_open:
+            return 0
+        return most if self._places is None else min(most, self._places)
+
+    def hear(self, sign: Sign, rows: Iterable[int], *, most: int, asked_until: float = -math.inf) -> None:
+        """Take what a send of these rows said; `asked_until`: when the receiver asked to be tried again."""
+        if sign == "none":
+            return
+        if sign == "ill":
+            self._asked_until = max(self._asked_until, asked_until)
+        self.failures = 0 if sign == "well" else self._one_more()
+        if self.is_open:
+            return
+        if sign == "ill":
+            self._fall_ill(set(rows))
+        else:
+            self._get_well(most)
+
+    def span(self, *, now: float, random: float) -> float:
+        """Tell for how long to let the receiver be: longer with each failed trial, with full jitter."""
+        planned = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** max(0, self.failures - THRESHOLD))
+        return max(planned * random, min(self._asked_until - now, LONGEST_ASKED_SECONDS))
+
+    def _one_more(self) -> int:
+        return max(self.failures, min(self.failures + 1, THRESHOLD if self._places is None else _MOST_FAILURES))
+
+    def _fall_ill(self, rows: set[int]) -> None:
+        if self._failed.isdisjoint(rows):
+            self._failed_sends += 1
+        self._failed |= rows
+        if self._places is not None or self._failed_sends >= THRESHOLD:
+            self.is_open = True
+            self.failures = max(self.failures, THRESHOLD)
+
+    def _get_well(self, most: int) -> None:
+        self._failed.clear()
+        self._failed_sends = 0
+        self.is_on_trial = False
+        if self._places is not None:
+            # One more with each success: twice as many each time all of them came back well.
+            self._places = self._places + 1 if self._places + 1 < most else None

@@ -1,0 +1,98 @@
+"""How a lane fares: failures in a row, how long sends take, and what of that is worth writing down.
+
+What follows from failures is breaker.py's; what from both for the slots of the process, slots.py's.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from app.domain.configuration import Endpoint
+from app.domain.delivery import Health, Lease, Settlement
+from app.domain.verdict import consequence_of
+from app.relay.breaker import Breaker, Sign
+from app.relay.slots import SlotClass
+
+SLOW_SECONDS: Final = 1.0
+FAILING: Final = 3
+# How much the newest send counts in the average.
+_NEWEST_SHARE: Final = 0.2
+# An average is worth writing down when it doubled or halved; below this they are all the same.
+_SMALLEST_SECONDS: Final = SLOW_SECONDS / 2
+_MATERIAL: Final = 2.0
+
+
+class LaneHealth:
+    """One lane's, for as long as one lease lasts."""
+
+    def __init__(self, lease: Lease, *, monotonic: Callable[[], float]) -> None:
+        """Take how the lane fared when it was leased."""
+        self.breaker = Breaker(failures=lease.health.failures, is_on_trial=lease.is_on_trial)
+        self.latency_seconds = lease.health.latency_seconds
+        self._written = lease.health
+        self._monotonic = monotonic
+        self._started: dict[int, float] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def slot_class(self) -> SlotClass:
+        """Tell which of the process's slots the next send may have; one that hangs tells before it has ended."""
+        if self.breaker.is_on_trial:
+            return "probing"
+        is_slow = self.latency_seconds > SLOW_SECONDS or self._longest_under_way() > SLOW_SECONDS
+        return "slow" if is_slow or self.breaker.failures >= FAILING else "fast"
+
+    def begin(self) -> int:
+        """Note that a send starts; gives its number."""
+        number = next(self._numbers)
+        self._started[number] = self._monotonic()
+        return number
+
+    def end(self, number: int) -> None:
+        """Note that a send ended."""
+        took = self._monotonic() - self._started.pop(number)
+        self.latency_seconds += _NEWEST_SHARE * (took - self.latency_seconds)
+
+    def hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
+        """Take what came of a send."""
+        asked = [each.outcome.retry_after_seconds for each in settlements if each.outcome]
+        self.breaker.hear(
+            sign_of(settlements, endpoint),
+            [each.owed.row_id for each in settlements],
+            most=endpoint.max_in_flight,
+            asked_until=self._monotonic() + max((each for each in asked if each is not None), default=-math.inf),
+        )
+
+    def news(self) -> Health | None:
+        """Give what is to be written down, once, where it changed enough: nothing for a lane that goes on well."""
+        failures, before = self.breaker.failures, self._written
+        ratio = max(self.latency_seconds, _SMALLEST_SECONDS) / max(before.latency_seconds, _SMALLEST_SECONDS)
+        if failures == before.failures and 1 / _MATERIAL < ratio < _MATERIAL:
+            return None
+        self._written = Health(failures=failures, latency_seconds=self.latency_seconds)
+        return self._written
+
+    def _longest_under_way(self) -> float:
+        oldest = next(iter(self._started.values()), None)
+        return 0.0 if oldest is None else self._monotonic() - oldest
+
+
+def sign_of(settlements: Sequence[Settlement], endpoint: Endpoint) -> Sign:
+    """Tell what a send says of its receiver: the best that any of its deliveries says."""
+    signs = {_sign(each, endpoint) for each in settlements}
+    ranks: tuple[Sign, ...] = ("well", "ill", "rejected")
+    return next((sign for sign in ranks if sign in signs), "none")
+
+
+def _sign(settlement: Settlement, endpoint: Endpoint) -> Sign:
+    outcome = settlement.outcome
+    if settlement.verdict.status == "delivered":
+        return "well"
+    if outcome is None or outcome.kind in ("too_large", "unsendable"):
+        return "none"
+    if outcome.kind == "address_refused":
+        return "rejected"
+    if outcome.kind == "answered" and consequence_of(outcome.status_code or 0, endpoint.answers) != "retry":
+        return "rejected"
+    return "ill"

@@ -1,0 +1,160 @@
+"""Sends what a lane has in memory, as many at once as its endpoint, its receiver's health and the process allow.
+
+Reading it, and when the lane is given back: lane.py.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from app.domain.configuration import Endpoint
+from app.domain.delivery import Lease, Owed, Settlement
+from app.relay.health import LaneHealth
+from app.relay.pace import Pace
+from app.relay.retry_budget import RetryBudget, slide_seconds
+from app.relay.slots import Berth
+from app.relay.tools import Tools, is_stopped
+from app.relay.window import Window
+from app.telemetry import RETRIES_SLID
+
+
+class Sending:
+    """One lane's sends under one lease. `changed` is called when something ended, or may go on."""
+
+    def __init__(self, lease: Lease, tools: Tools, window: Window, *, changed: Callable[[], None]) -> None:
+        """Take the lease to send under, and where the deliveries are."""
+        self.health = LaneHealth(lease, monotonic=tools.monotonic)
+        self.has_sent = False
+        self.is_ending = False
+        # When what goes next may go, where that was too early when it was last looked at.
+        self.paced_until: float | None = None
+        self._lease = lease
+        self._tools = tools
+        self._window = window
+        self._changed = changed
+        self._pace = Pace(now=tools.monotonic())
+        self._retries = RetryBudget(now=tools.monotonic())
+        self._berth: Berth | None = None
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> None:
+        """Own what is under way."""
+        await self._tasks.__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        """Wait until everything under way is settled."""
+        try:
+            await self._tasks.__aexit__(*error)  # type: ignore[arg-type]  # as it came
+        finally:
+            if self._berth is not None:
+                self._tools.slots.close(self._berth)
+
+    def start(self) -> None:
+        """Send what may be sent now; what has to wait for a slot is sent when its turn has come."""
+        endpoint = self._endpoint()
+        if endpoint is None:
+            return
+        if self._berth is None:
+            self._berth = Berth(
+                tenant_id=endpoint.tenant_id,
+                slot_class=lambda: self.health.slot_class,
+                wants=self._wants,
+                launch=self._launch,
+            )
+        while self._wants() and self._tools.slots.take(self._berth):
+            self._launch()
+
+    def expire(self, rows: Sequence[Owed]) -> None:
+        """End deliveries whose events are no longer kept."""
+        self._settle_untried(rows, lambda row: self._tools.attempts.expire(self._lease, row))
+
+    def put_off(self, rows: Sequence[Owed]) -> None:
+        """Let retries that are beyond the budget come again later."""
+        RETRIES_SLID.inc(len(rows))
+        attempts, random = self._tools.attempts, self._tools.random
+        self._settle_untried(rows, lambda row: attempts.put_off(self._lease, row, seconds=slide_seconds(random())))
+
+    def split_by_budget(self, rows: Sequence[Owed]) -> tuple[list[Owed], list[Owed]]:
+        """Tell which of the deliveries that were read go now, and which later: retries that do not fit in."""
+        now: list[Owed] = []
+        later: list[Owed] = []
+        for row in rows:
+            fits = row.failures == 0 or self._retries.allows_retry(now=self._tools.monotonic())
+            (now if fits else later).append(row)
+        return now, later
+
+    def _endpoint(self) -> Endpoint | None:
+        return self._tools.configuration().endpoints.get(self._lease.endpoint_id)
+
+    def _may_start(self, endpoint: Endpoint) -> bool:
+        return not self.is_ending and not is_stopped(endpoint) and self._tools.leases.is_trusted(self._lease)
+
+    def _wants(self) -> bool:
+        """Tell whether one more send may start, a slot apart."""
+        self.paced_until = None
+        endpoint, following = self._endpoint(), self._window.following
+        if endpoint is None or following is None or not self._may_start(endpoint):
+            return False
+        under_way = self._berth.in_flight if self._berth else 0
+        if under_way >= self.health.breaker.places(endpoint.max_in_flight):
+            return False
+        now = self._tools.monotonic()
+        wait = self._pace.wait(following, endpoint.rate_limit_per_second, now=now)
+        if wait:
+            self.paced_until = now + wait
+        return not wait
+
+    def _launch(self) -> None:
+        endpoint, now = self._endpoint(), self._tools.monotonic()
+        if endpoint is None:
+            raise AssertionError("a slot was taken for an endpoint that is not there")
+        rate = endpoint.rate_limit_per_second
+        batch = self._window.take(self._pace.count(self._tools.attempts.batch_limit(endpoint), rate, now=now))
+        self._pace.take(batch, rate, now=now)
+        for row in batch:
+            if row.failures == 0:
+                self._retries.note_first(now=now)
+        self.has_sent = True
+        self._tasks.create_task(self._attempt(batch))
+
+    async def _attempt(self, batch: Sequence[Owed]) -> None:
+        settlements = await self._send(batch)
+        # The slot is free before the settle has run: a slow database does not hold up the next attempt.
+        if self._berth is not None:
+            self._tools.slots.leave(self._berth)
+        self.start()
+        self._changed()
+        await self._settle(batch, settlements)
+
+    async def _send(self, batch: Sequence[Owed]) -> list[Settlement]:
+        endpoint = self._endpoint()
+        wanted = self._window.wanted(batch, self._tools.configuration().subscriptions)
+        if endpoint is None or not wanted or not self._may_start(endpoint):
+            self._window.must_look = True
+            return []
+        number = self.health.begin()
+        try:
+            outcomes = await self._tools.attempts.send(endpoint, wanted)
+        finally:
+            self.health.end(number)
+        conclude = self._tools.attempts.conclude
+        settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+        self._hear(settlements, endpoint)
+        return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
+
+    def _hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
+        was_on_trial = self.health.breaker.is_on_trial
+        self.health.hear(settlements, endpoint)
+        if was_on_trial and not self.health.breaker.is_on_trial:
+            self._pace.recover(settlements[0].owed, now=self._tools.monotonic())
+
+    def _settle_untried(self, rows: Sequence[Owed], conclude: Callable[[Owed], Settlement]) -> None:
+        if rows:
+            self._tasks.create_task(self._settle(rows, [conclude(row) for row in rows]))
+
+    async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
+        if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
+            self._tools.leases.drop(self._lease)
+        self._window.settled(rows, settlements)
+        self.start()
+        self._changed()
