@@ -29,6 +29,7 @@ from app.store.lock import serving_alone
 from app.store.migrate import migrate, prepare
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
+from app.store.replaying import Replaying
 from app.store.upkeep import Upkeep
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
@@ -55,10 +56,15 @@ class Gateway:
         self._database = Database(settings.database_url.get_secret_value(), pool_size=settings.database.pool_size)
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
+        replica = ReplicaId(secrets.token_bytes(ID_BYTES))
         self._outbox = SqlOutbox(
-            self._database, ReplicaId(secrets.token_bytes(ID_BYTES)), lease_seconds=settings.delivery.lease_seconds
+            self._database,
+            replica,
+            lease_seconds=settings.delivery.lease_seconds,
+            disable_after_seconds=settings.delivery.disable_after_days * 86_400,
         )
         self._relay = self._build_relay()
+        self._replaying = Replaying(self._database, replica, wake=self._relay.wake)
         self._intake = self._build_intake()
         self._upkeep_database = self._open_for_upkeep()
         self._upkeep = Upkeep(
@@ -115,7 +121,7 @@ class Gateway:
         if "ingest" in self._parts:
             running.append(self._intake.run)
         if "relay" in self._parts:
-            running.append(self._relay.run)
+            running += [self._relay.run, self._replaying.run]
         self._is_prepared = True
         _log.info("gateway.ready")
         # What is left of the span is for leaving: leases given back, connections closed.

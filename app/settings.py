@@ -80,6 +80,9 @@ class DeliverySettings(_Section):
     lease_seconds: float = Field(
         default=10, ge=1, le=300, description="a lane of a killed replica is taken over after this long"
     )
+    disable_after_days: float = Field(
+        default=5, gt=0, le=365, description="an endpoint whose attempts all failed for so long is disabled"
+    )
 
 
 class RetentionSettings(_Section):

@@ -8,8 +8,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,22 +17,11 @@ from typing import Any
 import aiohttp
 
 from bench.event_queue import ENDPOINTS
+from bench.peer import peer
 from tests.bed.gateway import Gateway
 from tests.bed.postgres import EmbeddedPostgres
 
 IN_FLIGHT = 64
-ROOT = Path(__file__).parents[1]
-
-
-@asynccontextmanager
-async def _peer(module: str) -> AsyncIterator[str]:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, cwd=ROOT, stdout=subprocess.PIPE)
-    assert process.stdout is not None  # noqa: S101 -- narrows the type
-    try:
-        yield f"http://127.0.0.1:{int(await process.stdout.readline())}"
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @asynccontextmanager
@@ -95,8 +82,8 @@ async def _measure(count: int, rounds: int) -> None:
     try:
         with tempfile.TemporaryDirectory() as directory:
             async with (
-                _peer("bench.receiver") as receiver,
-                _peer("bench.event_queue") as queue,
+                peer("bench.receiver") as receiver,
+                peer("bench.event_queue") as queue,
                 _gateway(Path(directory), await postgres.databases.create(), receiver, queue),
                 aiohttp.ClientSession() as session,
             ):

@@ -11,12 +11,24 @@ from starlette.routing import compile_path
 import app
 import app.destinations
 import app.sources
-from app.api import answers, deliveries, endpoints, events, process, quarantine, sources, subscriptions
+from app.api import (
+    answers,
+    dead_letters,
+    deliveries,
+    endpoints,
+    events,
+    process,
+    quarantine,
+    replays,
+    sources,
+    subscriptions,
+)
 from app.api.body_limit import BodyLimit
 from app.api.endpoint_fields import EndpointFields
 from app.api.head import HeadAsGet
 from app.api.last_resort import LastResort
 from app.api.openapi import Document, as_text, describe
+from app.api.replays import ReplayFields
 from app.api.sources import SourceFields
 from app.api.state import ApiState, Kinds
 from app.api.subscription_fields import SubscriptionFields
@@ -29,11 +41,13 @@ NOUNS: Final[Sequence[APIRouter]] = (
     endpoints.router,
     subscriptions.router,
     sources.router,
+    dead_letters.router,
     events.router,
     deliveries.router,
+    replays.router,
     quarantine.router,
 )
-BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields)
+BODIES: Final[Sequence[type[BaseModel]]] = (EndpointFields, SubscriptionFields, SourceFields, ReplayFields)
 
 _DESCRIPTION: Final = """\
 A notification gateway for object-store events: what S3 says goes to webhooks and Kafka topics.
@@ -47,6 +61,7 @@ _TAGS: Final = [
     {"name": "sources", "description": "Where messages come from."},
     {"name": "events", "description": "What S3 said, each change once."},
     {"name": "deliveries", "description": "One event owed to one endpoint through one subscription."},
+    {"name": "replays", "description": "Owing deliveries again, many at a time."},
     {"name": "quarantine", "description": "What could not be decoded or stored."},
     {"name": "process", "description": "How this process is. No key needed."},
 ]

@@ -10,12 +10,15 @@ from app.api.deliveries import DeliveryView, delivery_view
 from app.api.errors import not_found
 from app.api.filters import InstantParameter, TextParameter, raw_parameter
 from app.api.openapi import problems
-from app.api.paging import Page, PageQuery, cut_page, read_cursor
+from app.api.paging import Page, PageParameters, PageQuery, cut_page, read_cursor
 from app.api.state import State
+from app.domain.configuration import Subscription
 from app.domain.event import Change, StoredEvent
-from app.domain.ids import EventId, parse_id
+from app.domain.ids import EventId, parse_id, public_id
+from app.domain.matching import why_not
 from app.domain.rendering import event_fields
-from app.store import deliveries, events
+from app.store import deliveries, events, subscriptions
+from app.store.deliveries import Delivery
 from app.store.events import EventFilter
 from app.store.place import Place
 
@@ -70,6 +73,19 @@ class EventDetail(EventView):
     deliveries: list[DeliveryView]
 
 
+class MatchView(BaseModel):
+    """What became of an event for one subscription."""
+
+    subscription_id: str
+    endpoint_id: str
+    delivery: DeliveryView | None = Field(description="What it owes, or owed, through this subscription.")
+    because: str | None = Field(description="Why there is no delivery; null where there is one.")
+
+
+class MatchPage(Page[MatchView]):
+    """One page of subscriptions, newest first, and what became of the event for each."""
+
+
 class EventPage(Page[EventView]):
     """One page of events, those recorded last first."""
 
@@ -119,6 +135,36 @@ async def get_event_record(tenant: Tenant, state: State, event_id: str) -> Respo
         raise not_found("event")
     # Whoever wrote the record is a stranger: no browser is to take it for anything but JSON.
     return Response(record, media_type="application/json", headers={"X-Content-Type-Options": "nosniff"})
+
+
+@router.get("/{event_id}/matches", operation_id="list_event_matches", responses=problems(400, 404, 422))
+async def list_event_matches(tenant: Tenant, state: State, event_id: str, query: PageParameters) -> MatchPage:
+    """Tell for each subscription, newest first, what became of the event, or why it does not take it."""
+    raw, after = _id(event_id), read_cursor("sub", query.cursor)
+    async with state.database.read() as connection:
+        found = await events.get_event(connection, tenant, raw)
+        subscribed = await subscriptions.list_page(connection, tenant, limit=query.limit + 1, after=after)
+        owed = await deliveries.deliveries_of_event(connection, tenant, raw)
+    if found is None:
+        raise not_found("event")
+    rows, cursor = cut_page("sub", subscribed, query.limit, lambda each: Place(at=each.created_at, id=each.id))
+    by_subscription = {each.subscription_id: each for each in reversed(owed)}
+    return MatchPage(data=[_match(each, found, by_subscription.get(each.id)) for each in rows], next_cursor=cursor)
+
+
+def _match(subscription: Subscription, stored: StoredEvent, delivery: Delivery | None) -> MatchView:
+    reason = why_not(subscription.filter, stored.event)
+    if reason is None and delivery is None:
+        reason = (
+            "It would match now, but did not when the event came: the subscription is newer, or was changed since. "
+            "A replay owes it."
+        )
+    return MatchView(
+        subscription_id=public_id("sub", subscription.id),
+        endpoint_id=public_id("ep", subscription.endpoint_id),
+        delivery=None if delivery is None else delivery_view(delivery),
+        because=None if delivery is not None else reason,
+    )
 
 
 def _view(stored: StoredEvent) -> EventView:

@@ -11,11 +11,15 @@ _LONGEST: Final = 1000
 
 
 class AwsError(SourceError):
-    """AWS, or what speaks like it, said no or nothing: `code` and `message` are its own words."""
+    """AWS, or what speaks like it, said no or nothing: `code` and `message` are its own words.
 
-    def __init__(self, code: str, message: str) -> None:
+    `status` is the answer's HTTP status; None when there was no answer.
+    """
+
+    def __init__(self, code: str, message: str, *, status: int | None = None) -> None:
         self.code = code
         self.message = message
+        self.status = status
         super().__init__(" ".join(f"{code}: {message}".replace("\0", " ").split())[:_LONGEST])
 
 
@@ -28,8 +32,10 @@ def translated() -> Iterator[None]:
         raise
     except _library_errors() as error:
         # Only ClientError has an answer of AWS; botocore's network errors have a `response` that is None.
-        told = (getattr(error, "response", None) or {}).get("Error", {})
-        raise AwsError(told.get("Code", type(error).__name__), told.get("Message", str(error))) from error
+        answer = getattr(error, "response", None) or {}
+        told, status = answer.get("Error", {}), answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        code, message = told.get("Code", type(error).__name__), told.get("Message", str(error))
+        raise AwsError(code, message, status=status) from error
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Final, assert_never
 
 from app.domain.configuration import Ordering
-from app.domain.ids import DeliveryKey, EventId, SubscriptionId, TenantId
+from app.domain.ids import DeliveryKey, EventId, ReplayId, SubscriptionId, TenantId
 
 TRUSTED_SEQUENCER_DIGITS: Final = 16
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
@@ -100,6 +100,11 @@ def identify(said: Said) -> tuple[EventId, date]:
 def delivery_key(event_id: EventId, subscription_id: SubscriptionId) -> DeliveryKey:
     """Give the one key of event and subscription; it keeps the event's prefix, for the index's sake."""
     return DeliveryKey(event_id[:4] + _hash((b"dl1", event_id, subscription_id))[:12])
+
+
+def replayed_key(key: DeliveryKey, replay_id: ReplayId) -> DeliveryKey:
+    """Give the key of a delivery that a replay owes under a new one; the same for the same replay."""
+    return DeliveryKey(key[:4] + _hash((b"rp1", key, replay_id))[:12])
 
 
 def order_key(ordering: Ordering, bucket: str, key: bytes) -> int | None:

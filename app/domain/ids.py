@@ -12,6 +12,7 @@ SubscriptionId = NewType("SubscriptionId", bytes)
 SourceId = NewType("SourceId", bytes)
 DeliveryKey = NewType("DeliveryKey", bytes)
 QuarantineId = NewType("QuarantineId", bytes)
+ReplayId = NewType("ReplayId", bytes)
 ApiKeyId = NewType("ApiKeyId", bytes)
 ReplicaId = NewType("ReplicaId", bytes)
 LaneId = NewType("LaneId", int)
@@ -19,7 +20,7 @@ TenantId = NewType("TenantId", int)
 
 DEFAULT_TENANT: Final = TenantId(1)
 
-Prefix = Literal["evt", "ep", "sub", "src", "dlv", "qrn", "key"]
+Prefix = Literal["evt", "ep", "sub", "src", "dlv", "qrn", "rpl", "key"]
 
 ID_BYTES: Final = 16
 TEXT_LENGTH: Final = 26

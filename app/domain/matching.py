@@ -6,6 +6,7 @@ Semantics: absent or empty members match all; buckets are globs with `*` and `?`
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from app.domain.change import canonical_name
@@ -51,6 +52,9 @@ KNOWN_EVENTS: Final = frozenset(
 )
 
 
+EVERYTHING: Final = Filter()
+
+
 def unknown_events(names: Iterable[str]) -> list[str]:
     """Give the names that S3 does not know, as they were written."""
     return [name for name in names if canonical_name(name) not in KNOWN_EVENTS]
@@ -64,6 +68,19 @@ def matches(wanted: Filter, event: Event) -> bool:
         and event.key.startswith(_raw(wanted.key_prefix))
         and event.key.endswith(_raw(wanted.key_suffix))
     )
+
+
+def why_not(wanted: Filter, event: Event) -> str | None:
+    """Say why a filter does not take an event, naming the first member that does not; None when it takes it."""
+    if not matches(replace(EVERYTHING, buckets=wanted.buckets), event):
+        return f"The bucket {event.bucket} is none of: {', '.join(wanted.buckets)}."
+    if not matches(replace(EVERYTHING, events=wanted.events), event):
+        return f"The event {event.type} is none of: {', '.join(wanted.events)}."
+    if not matches(replace(EVERYTHING, key_prefix=wanted.key_prefix), event):
+        return f"The key does not begin with {wanted.key_prefix}"
+    if not matches(replace(EVERYTHING, key_suffix=wanted.key_suffix), event):
+        return f"The key does not end with {wanted.key_suffix}"
+    return None
 
 
 def glob_matches(glob: str, text: str) -> bool:

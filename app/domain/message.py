@@ -32,6 +32,19 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMeasure:
+    """What waits in a queue: messages free to be received, received and hidden, and not to be received yet.
+
+    `oldest_seconds` is how long the oldest one has waited; None when nobody can tell.
+    """
+
+    depth: int
+    in_flight: int
+    delayed: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Bytes that could not be decoded or stored, and why, in words an operator can act on."""
 

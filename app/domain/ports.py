@@ -6,7 +6,7 @@ from typing import Protocol
 from app.domain.configuration import Configuration, Endpoint, SourceState
 from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
 from app.domain.ids import LaneId, SourceId
-from app.domain.message import Heard, Message, Pushed, Recorded
+from app.domain.message import Heard, Message, Pushed, QueueMeasure, Recorded
 from app.domain.outcome import Outcome
 
 
@@ -16,6 +16,14 @@ class PullSource(Protocol):
     @property
     def visibility_seconds(self) -> float:
         """How long a message stays hidden from others after it was received or extended."""
+
+    @property
+    def full_poll(self) -> int:
+        """How many messages one poll brings at most; one that brings so many says that more wait."""
+
+    @property
+    def max_polls(self) -> int:
+        """How many polls may be under way at once, at most."""
 
     async def receive(self) -> Sequence[Message]:
         """Wait for messages, at most as long as the source's own poll; none is a normal answer.
@@ -31,6 +39,9 @@ class PullSource(Protocol):
 
     async def extend(self, messages: Sequence[Message]) -> None:
         """Keep messages invisible to others for another visibility span. Raises SourceError."""
+
+    async def measure(self) -> QueueMeasure:
+        """Tell what waits in the source, as well as it knows. Changes nothing. Raises SourceError."""
 
     async def aclose(self) -> None:
         """Free the connections; whatever is not acknowledged comes again."""

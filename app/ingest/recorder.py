@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from app.domain.configuration import Source
-from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
+from app.domain.errors import StoreError, StoreUnavailable
+from app.domain.ids import public_id
 from app.domain.message import Decoded, Heard, Message, Recorded, Refusal
 from app.domain.ports import EventStore, Sleep, Wake
 from app.ingest.bisection import record_good
@@ -30,11 +31,12 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Handed:
-    """What one call handed in; `done` is resolved by the commit."""
+    """What one call handed in, message by message; the commit resolves `done` with those it left out."""
 
+    messages: Sequence[Message]
     heard: Sequence[Heard]
     size: int
-    done: asyncio.Future[None]
+    done: asyncio.Future[Sequence[Message]]
 
 
 class Recorder:
@@ -57,20 +59,22 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._has_ended = False
 
-    async def record(self, source: Source, messages: Sequence[Message]) -> None:
-        """Return when all that the messages said is committed; while the database is away, wait.
+    async def record(self, source: Source, messages: Sequence[Message]) -> Sequence[Message]:
+        """Give the messages that were NOT recorded, once what all others said is committed; nearly always none.
 
-        Raises StoreRefused when the database takes a message in no form, StoreUnavailable when `run` ended first:
-        such messages must not be acknowledged. Cancelled: they may or may not be recorded.
+        Those given back the database takes in no form, not even quarantined. They must not be acknowledged; all
+        others may be. A message that cannot be decoded is quarantined, and so recorded. While the database is away
+        this waits. Raises StoreUnavailable when `run` ended first or failed: then no message may be acknowledged,
+        though some may have been recorded, and recording them again is safe. Cancelled: likewise.
         """
         heard = await self._hear(source, messages)
         if self._has_ended:
             raise StoreUnavailable("Recording has ended.")
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Sequence[Message]] = asyncio.get_running_loop().create_future()
         size = sum(len(message.body) for message in messages)
-        self._waiting.append(_Handed(heard=heard, size=size, done=done))
+        self._waiting.append(_Handed(messages=messages, heard=heard, size=size, done=done))
         self._arrived.set()
-        await done
+        return await done
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record what is handed in, until stopped and nothing waits any more."""
@@ -87,11 +91,11 @@ class Recorder:
                 except Exception as error:  # noqa: BLE001 -- the loop's one; what it had in hand is left unacknowledged
                     _log.error("event.unrecorded", exc_info=error)
                     for handed in batch:
-                        _resolve(handed, StoreUnavailable(f"Not recorded: {error}"))
+                        _fail(handed, StoreUnavailable(f"Not recorded: {error}"))
         finally:
             self._has_ended = True
             for handed in (*batch, *self._waiting):
-                _resolve(handed, StoreUnavailable("The process stopped before this was recorded."))
+                _fail(handed, StoreUnavailable("The process stopped before this was recorded."))
             self._waiting.clear()
 
     async def _hear(self, source: Source, messages: Sequence[Message]) -> list[Heard]:
@@ -130,11 +134,12 @@ class Recorder:
             return
         started = time.monotonic()
         recorded, hopeless = await record_good(self._record_patiently, heard)
-        refused = {id(each): error for each, error in hopeless}
+        refused = {id(each) for each, _ in hopeless}
         for handed in batch:
-            error = next((refused[id(each)] for each in handed.heard if id(each) in refused), None)
-            # Each waiter gets an exception of its own, or their tracebacks grow into one another.
-            _resolve(handed, StoreRefused(str(error)) if error else None)
+            left = [message for message, each in zip(handed.messages, handed.heard, strict=True) if id(each) in refused]
+            _resolve(handed, left)
+        for each, error in hopeless:
+            _log.error("message.refused", source_id=public_id("src", each.source_id), error=str(error))
         self._tell(recorded, messages=len(heard), refused=len(hopeless), seconds=time.monotonic() - started)
 
     async def _record_patiently(self, batch: Sequence[Heard]) -> Recorded:
@@ -172,10 +177,11 @@ class Recorder:
         )
 
 
-def _resolve(handed: _Handed, error: StoreError | None) -> None:
-    if handed.done.done():
-        return
-    if error is None:
-        handed.done.set_result(None)
-    else:
+def _resolve(handed: _Handed, left: Sequence[Message]) -> None:
+    if not handed.done.done():
+        handed.done.set_result(left)
+
+
+def _fail(handed: _Handed, error: StoreError) -> None:
+    if not handed.done.done():
         handed.done.set_exception(error)

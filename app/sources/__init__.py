@@ -8,16 +8,22 @@ from pydantic import BaseModel
 
 from app.domain.configuration import Source
 from app.domain.ports import PullSource, PushSource
+from app.sources.dead_letters import DeadLetterQueues
 from app.sources.sqs import SqsSource
 from app.sources.sqs_config import SqsConfig
+from app.sources.sqs_dead_letters import SqsDeadLetterQueues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullKind:
-    """A kind of source that is polled: what its config may say, and how one is opened (without any call yet)."""
+    """A kind of source that is polled: what its config may say, and how one is opened (without any call yet).
+
+    `dead_letters` opens what is asked about its dead-letter queues, where the kind has such.
+    """
 
     config: type[BaseModel]
     open: Callable[[Source], PullSource]
+    dead_letters: Callable[[Source], DeadLetterQueues] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +36,5 @@ class PushKind:
 
 
 KINDS: Final[Mapping[str, PullKind | PushKind]] = {
-    "sqs": PullKind(config=SqsConfig, open=SqsSource.open),
+    "sqs": PullKind(config=SqsConfig, open=SqsSource.open, dead_letters=SqsDeadLetterQueues.open),
 }

@@ -1,21 +1,25 @@
 """One SQS queue as a source: the calls to AWS. When to call is the poller's business, its set-up in sqs_config.py."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import structlog
 
-from app.aws.clients import Access, client
+from app.aws.clients import client, new_session
+from app.aws.deadlines import answered
 from app.aws.errors import translated
 from app.domain.configuration import Source
 from app.domain.errors import SourceError
-from app.domain.message import Message
+from app.domain.message import Message, QueueMeasure
 from app.sources.sqs_config import SqsConfig
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_sqs.literals import QueueAttributeNameType
+    from types_aiobotocore_sqs.type_defs import MessageTypeDef
 
 BATCH: Final = 10  # what SQS gives and takes at most in one call
 # Two tries of connecting and answering, and the pause between them.
@@ -24,6 +28,11 @@ CALL_SECONDS: Final = 15.0
 POLL_MARGIN_SECONDS: Final = 15.0
 CLOSE_SECONDS: Final = 2.0
 CLOSED: Final = "The source is closed."
+COUNTS: Final[tuple["QueueAttributeNameType", ...]] = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -32,9 +41,18 @@ _T = TypeVar("_T")
 class SqsSource:
     """PullSource over one queue."""
 
-    def __init__(self, config: SqsConfig) -> None:
-        """Take the config; nothing is connected before the first call."""
+    def __init__(
+        self,
+        config: SqsConfig,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        poll_margin_seconds: float = POLL_MARGIN_SECONDS,
+    ) -> None:
+        """Take the config and how long a call may take; nothing is connected before the first one."""
         self._config = config
+        self._call_seconds = call_seconds
+        self._poll_margin_seconds = poll_margin_seconds
+        self._oldest_lately: float | None = None
         self._clients: tuple[SQSClient, SQSClient] | None = None
         self._connections = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -50,8 +68,18 @@ class SqsSource:
         """Say how long a received message is hidden."""
         return self._config.visibility_seconds
 
+    @property
+    def full_poll(self) -> int:
+        """Say how many messages SQS gives at most."""
+        return BATCH
+
+    @property
+    def max_polls(self) -> int:
+        """Say how many polls the operator allows at once."""
+        return self._config.pollers
+
     async def receive(self) -> Sequence[Message]:
-        """Poll once. No attributes are asked for: who an event is never depends on how it came."""
+        """Poll once. When a message was sent is asked for and nothing else: who an event is depends on no attribute."""
         wait_seconds = self._config.wait_seconds
         polling, _ = await self._connected()
         answer = await self._call(
@@ -60,8 +88,9 @@ class SqsSource:
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=wait_seconds,
                 VisibilityTimeout=self._config.visibility_seconds,
+                MessageSystemAttributeNames=["SentTimestamp"],
             ),
-            within=wait_seconds + POLL_MARGIN_SECONDS,
+            within=wait_seconds + self._poll_margin_seconds,
         )
         if "html" in answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", ""):
             # To the library a web page is an answer without messages.
@@ -69,14 +98,8 @@ class SqsSource:
                 f"{self._config.called_url or self._config.queue_url} answers with a web page, not as SQS."
             )
         # By id: one reply may hold a message several times (aio-libs/aiobotocore#1380); the last receipt counts.
-        messages = {
-            each["MessageId"]: Message(
-                body=each.get("Body", "").encode("utf-8", "surrogatepass"),
-                receipt=each["ReceiptHandle"],
-                message_id=each["MessageId"],
-            )
-            for each in answer.get("Messages", ())
-        }
+        messages = {each["MessageId"]: _message(each) for each in answer.get("Messages", ())}
+        self._note_ages(messages.values())
         return list(messages.values())
 
     async def ack(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -89,7 +112,7 @@ class SqsSource:
                     QueueUrl=self._config.queue_url,
                     Entries=[{"Id": str(place), "ReceiptHandle": each.receipt} for place, each in enumerate(ten)],
                 ),
-                within=CALL_SECONDS,
+                within=self._call_seconds,
             )
             failed = answer.get("Failed", ())
             if failed:
@@ -115,10 +138,27 @@ class SqsSource:
                         for place, each in enumerate(ten)
                     ],
                 ),
-                within=CALL_SECONDS,
+                within=self._call_seconds,
             )
 
         await _in_tens(messages, hide)
+
+    async def measure(self) -> QueueMeasure:
+        """Ask SQS for its counts, which are approximate, and give the age of the oldest message received since.
+
+        SQS does not tell the age of a message that was not received: with none since the last measure it is unknown,
+        unless nothing waits at all.
+        """
+        _, control = await self._connected()
+        answer = await self._call(
+            lambda: control.get_queue_attributes(QueueUrl=self._config.queue_url, AttributeNames=COUNTS),
+            within=self._call_seconds,
+        )
+        depth, in_flight, delayed = (int(answer.get("Attributes", {}).get(name, 0)) for name in COUNTS)
+        oldest, self._oldest_lately = self._oldest_lately, None
+        if oldest is None and depth + in_flight + delayed == 0:
+            oldest = 0.0
+        return QueueMeasure(depth=depth, in_flight=in_flight, delayed=delayed, oldest_seconds=oldest)
 
     async def aclose(self) -> None:
         """Close both clients; a poll under way ends with SourceError."""
@@ -137,32 +177,58 @@ class SqsSource:
         They are two because a client's calls share its connections: a delete would wait for the end of a long poll.
         """
         if self._clients is None:
-            async with self._opening:
-                if self._clients is None:
-                    self._clients = await self._call(self._connect, within=CALL_SECONDS)
+            # The limit is also one on the wait for another call that connects.
+            self._clients = await self._call(self._connect, within=self._call_seconds)
         return self._clients
 
     async def _connect(self) -> "tuple[SQSClient, SQSClient]":
-        access = Access(region=self._config.signing_region, endpoint_url=self._config.called_url)
-        async with AsyncExitStack() as stack:
-            read_seconds = self._config.wait_seconds + POLL_MARGIN_SECONDS
-            polling = await stack.enter_async_context(client("sqs", access, connections=1, read_seconds=read_seconds))
-            control = await stack.enter_async_context(client("sqs", access, read_seconds=CALL_SECONDS))
+        access = self._config.access
+        async with self._opening, AsyncExitStack() as stack:
+            if self._clients is not None:
+                return self._clients
+            session = await new_session("sqs", access)
+            polling, control = [
+                await stack.enter_async_context(
+                    client("sqs", access, session=session, connections=connections, read_seconds=read_seconds)
+                )
+                for connections, read_seconds in (
+                    (self._config.pollers + 1, self._config.wait_seconds + self._poll_margin_seconds),
+                    (10, self._call_seconds),
+                )
+            ]
             if self._is_closed:
                 raise SourceError(CLOSED)
             self._connections = stack.pop_all()
+            self._clients = polling, control
         return polling, control
 
     async def _call(self, call: Callable[[], Awaitable[_T]], *, within: float) -> _T:
         if self._is_closed:
             raise SourceError(CLOSED)
-        try:
-            with translated():
-                async with asyncio.timeout(within):
-                    return await call()
-        except TimeoutError:
-            where = self._config.called_url or self._config.queue_url
-            raise SourceError(f"No answer from {where} within {within:g} s.") from None
+        return await answered(call, within=within, where=self._config.called_url or self._config.queue_url)
+
+    def _note_ages(self, messages: Iterable[Message]) -> None:
+        now = datetime.now(UTC)
+        ages = [max(0.0, (now - each.sent_at).total_seconds()) for each in messages if each.sent_at is not None]
+        if ages:
+            self._oldest_lately = max(*ages, self._oldest_lately or 0.0)
+
+
+def _message(given: "MessageTypeDef") -> Message:
+    return Message(
+        body=given.get("Body", "").encode("utf-8", "surrogatepass"),
+        receipt=given["ReceiptHandle"],
+        message_id=given["MessageId"],
+        sent_at=_sent_at(given.get("Attributes", {}).get("SentTimestamp")),
+    )
+
+
+def _sent_at(milliseconds: str | None) -> datetime | None:
+    try:
+        return None if milliseconds is None else datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        # It is only shown to people: what speaks like SQS may write what it likes.
+        return None
 
 
 async def _in_tens(messages: Sequence[Message], call: Callable[[Sequence[Message]], Awaitable[_T]]) -> list[_T]:

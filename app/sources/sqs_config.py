@@ -1,11 +1,13 @@
-"""What a source of kind `sqs` is told: the queue, where to call it, how long to wait and to hide."""
+"""What a source of kind `sqs` is told: the queue, where and as whom to call it, how long to wait and to hide."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from app.aws.access import Access, checked_external_id, checked_role_arn
+from app.domain.configuration import Profile
 from app.outbound.chosen import checked_url
 
 # Queue URLs of AWS's public endpoints: today's, and the older ones that existing set-ups still name.
@@ -37,6 +39,35 @@ class SqsConfig(BaseModel):
     visibility_seconds: int = Field(
         default=60, ge=1, le=43_200, description="how long a message stays hidden when the process dies"
     )
+
+    pollers: int = Field(default=4, ge=1, le=32, description="polls under way at once while the queue is busy, at most")
+    role_arn: Annotated[str, AfterValidator(checked_role_arn)] | None = Field(
+        default=None,
+        max_length=2048,
+        description="a role to assume for this queue; default: the process's own identity",
+    )
+    external_id: Annotated[str, AfterValidator(checked_external_id)] | None = Field(
+        default=None, max_length=1224, description="what the role's trust policy asks for"
+    )
+    profile: Profile = Field(
+        default="auto", description="whose ways the messages follow where they do not say so themselves"
+    )
+
+    @model_validator(mode="after")
+    def _external_id_has_a_role(self) -> Self:
+        if self.external_id is not None and self.role_arn is None:
+            raise ValueError("external_id is for a role: set role_arn too")
+        return self
+
+    @property
+    def access(self) -> Access:
+        """Give where and as whom to call."""
+        return Access(
+            region=self.signing_region,
+            endpoint_url=self.called_url,
+            role_arn=self.role_arn,
+            external_id=self.external_id,
+        )
 
     @property
     def signing_region(self) -> str | None:

@@ -54,27 +54,28 @@ async def get_record(connection: AsyncConnection, tenant_id: TenantId, event_id:
 
 def list_statement(tenant_id: TenantId, *, wanted: EventFilter, after: Place | None, limit: int) -> Select[Any]:
     """Build what list_events runs; a test looks at its plan."""
-    chosen = select(event).where(event.c.tenant_id == tenant_id, *_conditions(wanted))
+    chosen = select(event).where(event.c.tenant_id == tenant_id, *conditions(wanted))
     return page_after(chosen, after, at=event.c.recorded_at, id_=event.c.id, limit=limit)
 
 
-def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
+    """Give what a filter asks of a row."""
+    asked: list[ColumnElement[bool]] = []
     if wanted.bucket is not None:
-        conditions.append(event.c.bucket == wanted.bucket)
+        asked.append(event.c.bucket == wanted.bucket)
     if wanted.key_prefix:
         # Bytes against bytes: no wildcard and no collation has a say.
         start = func.substr(event.c.key, 1, len(wanted.key_prefix), type_=LargeBinary)
-        conditions.append(start == wanted.key_prefix)
+        asked.append(start == wanted.key_prefix)
     if wanted.type is not None:
         name = f"s3:{canonical_name(wanted.type)}"
         is_family = name.endswith("*")
-        conditions.append(event.c.type.startswith(name[:-1], autoescape=True) if is_family else event.c.type == name)
+        asked.append(event.c.type.startswith(name[:-1], autoescape=True) if is_family else event.c.type == name)
     if wanted.since is not None:
-        conditions.append(event.c.time >= wanted.since)
+        asked.append(event.c.time >= wanted.since)
     if wanted.until is not None:
-        conditions.append(event.c.time < wanted.until)
-    return conditions
+        asked.append(event.c.time < wanted.until)
+    return asked
 
 
 def _by_id(columns: Select[Any], tenant_id: TenantId, event_id: EventId) -> Select[Any]:

@@ -15,6 +15,7 @@ from app.store.sweep import Sweep
 
 # How often all replicas together sweep at most; each one asks every second.
 SWEEP_PAUSE_SECONDS: Final = 0.5
+DISABLE_AFTER_SECONDS: Final = 5 * 86_400.0
 # A look that finds only what waits for others puts that off and looks again, so often at most.
 _LOOKS_IN_ORDER: Final = 8
 T = TypeVar("T")
@@ -30,13 +31,17 @@ class SqlOutbox:
         *,
         lease_seconds: float,
         sweep_pause_seconds: float = SWEEP_PAUSE_SECONDS,
+        disable_after_seconds: float = DISABLE_AFTER_SECONDS,
     ) -> None:
-        """Take the database, the id of this replica's life (a new one each start), and how long a lease holds."""
+        """Take the database, the id of this replica's life (a new one each start), and how long a lease holds.
+
+        An endpoint whose attempts all failed for `disable_after_seconds` is disabled.
+        """
         self._database = database
         self._replica = replica
         self._lease_seconds = lease_seconds
         self._sweep_pause_seconds = sweep_pause_seconds
-        self._sweep = Sweep(database, replica)
+        self._sweep = Sweep(database, replica, disable_after_seconds=disable_after_seconds)
         self._noted_at = float("-inf")
 
     async def inherit(self) -> None:

@@ -324,3 +324,30 @@ quarantine = Table(
     Index(None, "tenant_id", "first_seen_at", "id"),
     Index(None, "source_id"),
 )
+
+# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.
+replay = Table(
+    "replay",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("tenant_id", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("bucket", Text),
+    Column("key_prefix", LargeBinary, nullable=False),
+    Column("type", Text),
+    Column("since", Instant),
+    Column("until", Instant),
+    Column("endpoint_id", LargeBinary),
+    Column("subscription_id", LargeBinary),
+    Column("status", Text),
+    Column("new_keys", Boolean, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("looked_at", BigInteger, nullable=False),
+    Column("owed", BigInteger, nullable=False),
+    Column("after_at", Instant),
+    Column("after_id", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index(None, "tenant_id", "created_at", "id"),
+)

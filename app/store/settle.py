@@ -133,12 +133,14 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
         )
         rows += stay
     dead = [_dead_row(row, by_row[row.id]) for row in rows if by_row[row.id].verdict.status == "dead"]
-    if dead:
-        await _bury(connection, dead)
+    await bury(connection, dead)
     return [_attempt(by_row[row.id], debt_of(row), ended=by_row[row.id].verdict.status) for row in rows]
 
 
-async def _bury(connection: AsyncConnection, dead: Sequence[Mapping[str, Any]]) -> None:
+async def bury(connection: AsyncConnection, dead: Sequence[Mapping[str, Any]]) -> None:
+    """Put rows among the dead letters."""
+    if not dead:
+        return
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # One delivery dies twice only when its event was filed under two days: the first death stands.
     await connection.execute(choose(dead_letter).values(ended_at=now()).on_conflict_do_nothing(), list(dead))

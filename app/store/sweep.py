@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.ids import LaneId, ReplicaId, SubscriptionId
-from app.store import chores, history, lanes, replicas
+from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
+from app.store import chores, endpoints, expiry, history, lanes, replicas
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
@@ -22,6 +22,7 @@ _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
 _SLICES_A_SWEEP: Final = 5
 _LOOKED_AT_A_SWEEP: Final = 50
+_DAY_SECONDS: Final = 86_400.0
 # Replicas silent for so long are not even of interest to people any more.
 _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 
@@ -29,9 +30,11 @@ _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 class Sweep:
     """One replica's part in the sweep."""
 
-    def __init__(self, database: Database, replica: ReplicaId) -> None:
+    def __init__(self, database: Database, replica: ReplicaId, *, disable_after_seconds: float) -> None:
         self._database = database
         self._replica = replica
+        self._disable_after_seconds = disable_after_seconds
+        self._walked_to = 0
 
     async def sweep(self, *, pause_seconds: float) -> int:
         """Do it, unless another replica does or just did; gives the number of lanes woken."""
@@ -42,6 +45,8 @@ class Sweep:
         woken = await self._wake()
         await self._cancel()
         await self._unblock()
+        await self._expire()
+        await self._disable_failing()
         async with self._database.write() as connection:
             await replicas.forget_dead(connection, silent_seconds=_FORGOTTEN_AFTER_SECONDS)
             await chores.finish(connection, _CHORE, self._replica)
@@ -77,6 +82,20 @@ class Sweep:
                 await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
                 await connection.execute(delete(lane).where(_EMPTIED_LANE))
 
+    async def _expire(self) -> None:
+        _, self._walked_to = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
+
+    async def _disable_failing(self) -> None:
+        """Disable endpoints that took nothing for days: each in a change of the set-up of its own."""
+        async with self._database.read() as connection:
+            failing = list(await connection.execute(_failing_for_long(self._disable_after_seconds)))
+        for row in failing:
+            days = self._disable_after_seconds / _DAY_SECONDS
+            async with self._database.write() as connection:
+                await endpoints.disable(
+                    connection, EndpointId(row.endpoint_id), reason=f"Every attempt failed for {days:g} days."
+                )
+
     async def _unblock(self) -> None:
         """Let go on what waits for dead letters that are kept no more, or that need not be waited for any more."""
         async with self._database.read() as connection:
@@ -105,6 +124,15 @@ def sleeping_statement() -> Select[int]:
         .scalar_subquery()
     )
     return select(lane.c.id).where(lane.c.wake_at > now(), first_due <= now())
+
+
+def _failing_for_long(seconds: float) -> Select[Any]:
+    return (
+        select(lane.c.endpoint_id)
+        .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
+        .where(lane.c.failing_since < now(-seconds), endpoint.c.disabled_at.is_(None), endpoint.c.deleted_at.is_(None))
+        .limit(_LOOKED_AT_A_SWEEP)
+    )
 
 
 async def _owing_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:

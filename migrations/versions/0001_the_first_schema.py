@@ -228,6 +228,31 @@ def upgrade() -> None:
     op.create_index("ix_quarantine_tenant_id_first_seen_at_id", "quarantine", ["tenant_id", "first_seen_at", "id"])
     op.create_index("ix_quarantine_source_id", "quarantine", ["source_id"])
     op.create_table(
+        "replay",
+        sa.Column("id", sa.LargeBinary(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("bucket", sa.Text(), nullable=True),
+        sa.Column("key_prefix", sa.LargeBinary(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=True),
+        sa.Column("since", Instant(), nullable=True),
+        sa.Column("until", Instant(), nullable=True),
+        sa.Column("endpoint_id", sa.LargeBinary(), nullable=True),
+        sa.Column("subscription_id", sa.LargeBinary(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=True),
+        sa.Column("new_keys", sa.Boolean(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("looked_at", sa.BigInteger(), nullable=False),
+        sa.Column("owed", sa.BigInteger(), nullable=False),
+        sa.Column("after_at", Instant(), nullable=True),
+        sa.Column("after_id", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("ended_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_replay"),
+    )
+    op.create_index("ix_replay_tenant_id_created_at_id", "replay", ["tenant_id", "created_at", "id"])
+    op.create_table(
         "replica",
         sa.Column("id", sa.LargeBinary(), nullable=False),
         sa.Column("started_at", Instant(), nullable=False),
@@ -285,7 +310,7 @@ def _seed() -> None:
     chore = sa.table("chore", sa.column("name"), sa.column("lease_until"), sa.column("due_at"))
     op.execute(tenant.insert().values(id=1, name="default", created_at=now()))
     op.execute(epoch.insert().values(id=1, epoch=1))
-    for name in ("sweep", "upkeep"):
+    for name in ("replay", "sweep", "upkeep"):
         op.execute(chore.insert().values(name=name, lease_until=now(), due_at=now()))
 
 

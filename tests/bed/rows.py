@@ -204,7 +204,13 @@ async def _add_configuration(connection: AsyncConnection) -> None:
     )
     for each in (SUBSCRIPTION, OTHER_SUBSCRIPTION):
         await connection.execute(
-            insert(subscription).values(id=each, endpoint_id=ENDPOINT, filter={}, format="standard", **made)
+            insert(subscription).values(
+                id=each,
+                endpoint_id=ENDPOINT,
+                filter={"buckets": [], "events": [], "key_prefix": "", "key_suffix": ""},
+                format="standard",
+                **made,
+            )
         )
     await connection.execute(
         insert(lane).values(

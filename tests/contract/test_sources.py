@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,7 +15,7 @@ from app.domain.message import Message
 from app.domain.ports import PullSource
 from app.sources import KINDS, PullKind
 from tests.bed.aws import Aws
-from tests.bed.ports import HOST
+from tests.bed.relay import relayed
 
 TEXT = 'key "café" \u00fc \U0001f4e6 + %2F\n'
 
@@ -68,7 +67,7 @@ async def _queue(aws: Aws) -> AsyncIterator[Place]:
         depth = await aws.depth(url)
         return depth.visible + depth.in_flight
 
-    async with _relayed(aws.endpoint_url, seen=lambda data: polled.set() if b"ReceiveMessage" in data else None) as to:
+    async with relayed(aws.endpoint_url, seen=lambda data: polled.set() if b"ReceiveMessage" in data else None) as to:
         yield Place(
             kind="sqs",
             config={
@@ -84,28 +83,6 @@ async def _queue(aws: Aws) -> AsyncIterator[Place]:
             absent={"queue_url": f"{url}-that-is-not-there"},
             unreachable={"endpoint_url": "http://127.0.0.1:9"},
         )
-
-
-@asynccontextmanager
-async def _relayed(url: str, *, seen: Callable[[bytes], object]) -> AsyncIterator[str]:
-    """Relay bytes to a server, and show those of the requests; gives the relay's URL."""
-    behind = urlsplit(url)
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, look: Callable[[bytes], object]) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65536):
-                look(data)
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, requests = await asyncio.open_connection(behind.hostname, behind.port)
-        await asyncio.gather(pipe(reader, requests, seen), pipe(answers, writer, lambda _: None))
-
-    server = await asyncio.start_server(relay, HOST, 0)
-    yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
-    server.close()
 
 
 @pytest.fixture
@@ -227,7 +204,7 @@ async def test_an_absent_place_is_a_source_error(place: Place) -> None:
     await source.aclose()
 
 
-@pytest.mark.parametrize("call", ["receive", "ack", "extend"])
+@pytest.mark.parametrize("call", ["receive", "ack", "extend", "measure"])
 async def test_an_unreachable_place_is_a_source_error(place: Place, call: str) -> None:
     """Each call says which address could not be reached."""
     source = place.open(place.unreachable)
@@ -236,6 +213,7 @@ async def test_an_unreachable_place_is_a_source_error(place: Place, call: str) -
         "receive": source.receive,
         "ack": lambda: source.ack([message]),
         "extend": lambda: source.extend([message]),
+        "measure": source.measure,
     }
 
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
@@ -299,3 +277,52 @@ async def test_a_cancelled_poll_loses_nothing(place: Place, source: PullSource) 
     [message] = await _received(source)
 
     assert message.body == b"kept"
+
+
+async def test_what_waits_is_counted(place: Place, source: PullSource) -> None:
+    """What may be received, what was received and is hidden, and how old the oldest of these is."""
+    for number in range(3):
+        await place.send(f"message {number}")
+    [first, *_] = await _received(source, 3)
+    await source.ack([first])
+    await place.send("waiting")
+
+    measure = await source.measure()
+
+    assert (measure.depth, measure.in_flight, measure.delayed) == (1, 2, 0)
+    assert measure.oldest_seconds is not None
+    assert measure.oldest_seconds >= 0
+
+
+async def test_nothing_is_as_old_as_nothing(place: Place, source: PullSource) -> None:
+    """An empty place has no age; one where something waits that was not received has an unknown one."""
+    empty = await source.measure()
+    await place.send("waiting")
+    waiting = await source.measure()
+
+    assert (empty.depth, empty.oldest_seconds) == (0, 0.0)
+    assert (waiting.depth, waiting.oldest_seconds) == (1, None)
+
+
+async def test_a_message_says_when_it_was_sent(place: Place, source: PullSource) -> None:
+    """By the place's clock, which here is ours."""
+    before = datetime.now(UTC)
+    await place.send("dated")
+
+    [message] = await _received(source)
+
+    assert message.sent_at is not None
+    assert before - timedelta(seconds=1) <= message.sent_at <= datetime.now(UTC) + timedelta(seconds=1)
+
+
+async def test_as_many_polls_as_allowed_may_be_under_way(place: Place) -> None:
+    """They do not wait for one another, and each message goes to one of them."""
+    source = place.open({"pollers": 4, "wait_seconds": 2})
+    for number in range(8):
+        await place.send(f"message {number}")
+
+    polls = await asyncio.gather(*(source.receive() for _ in range(source.max_polls)))
+    await source.aclose()
+
+    ids = [each.message_id for messages in polls for each in messages]
+    assert len(set(ids)) == len(ids) == 8

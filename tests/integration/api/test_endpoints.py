@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy import select
 
 from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS
-from app.store import schema
+from app.domain.ids import EndpointId, parse_id
+from app.store import endpoints, schema
+from app.store.schema import lane
 from tests.integration.api.conftest import Api
 
 WEBHOOK = {"name": "inbox", "kind": "webhook", "config": {"url": "https://example.com/hook"}}
@@ -40,10 +42,19 @@ async def test_a_webhook_is_created_with_the_defaults(api_on_both: Api) -> None:
         "name": "inbox",
         "kind": "webhook",
         "config": {"url": "https://example.com/hook", "headers": {}},
+        "state": "active",
+        "disabled_at": None,
+        "disabled_reason": None,
         "ordering": "none",
+        "on_dead": "skip",
+        "reorder_window_seconds": 0,
+        "late": "deliver",
         "timeout_seconds": 15,
         "max_in_flight": 8,
-        "retry": {"schedule_seconds": list(DEFAULT_SCHEDULE_SECONDS)},
+        "rate_limit_per_second": None,
+        "retry": {"schedule_seconds": list(DEFAULT_SCHEDULE_SECONDS), "max_age_seconds": 432_000},
+        "answers": {},
+        "paused": False,
         "created_at": made.body["updated_at"],
         "updated_at": made.body["created_at"],
     }
@@ -140,9 +151,12 @@ async def test_a_patch_merges_and_null_takes_the_default(api_on_both: Api) -> No
 
     assert first.body["timeout_seconds"] == 15
     assert first.body["config"] == {"url": "https://example.com/hook", "headers": {"X-A": "***"}}
-    assert (first.body["max_in_flight"], first.body["retry"]) == (2, {"schedule_seconds": [1, 2]})
-    assert second.body["retry"] == {"schedule_seconds": []}
-    assert third.body["retry"] == {"schedule_seconds": list(DEFAULT_SCHEDULE_SECONDS)}
+    assert (first.body["max_in_flight"], first.body["retry"]) == (
+        2,
+        {"schedule_seconds": [1, 2], "max_age_seconds": 432_000},
+    )
+    assert second.body["retry"] == {"schedule_seconds": [], "max_age_seconds": 432_000}
+    assert third.body["retry"] == {"schedule_seconds": list(DEFAULT_SCHEDULE_SECONDS), "max_age_seconds": 432_000}
     assert (third.body["name"], third.body["created_at"]) == ("renamed", made["created_at"])
     assert third.body["updated_at"] >= made["updated_at"]
     assert (await api.ask.get(path)).body == third.body
@@ -217,7 +231,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"config": {"url": "https://example.com/", "headers": {"A": "b\r\nC: d"}}}, "/config/headers"),
     ({"config": {"url": "https://example.com/", "headers": {"bad name": "x"}}}, "/config/headers"),
     ({"config": {"url": "https://example.com/", "headers": {"A": "1", "a": "2"}}}, "/config/headers"),
-    ({"ordering": "key"}, "/ordering"),
+    ({"ordering": "sometimes"}, "/ordering"),
+    ({"on_dead": "run"}, "/on_dead"),
+    ({"reorder_window_seconds": 61}, "/reorder_window_seconds"),
+    ({"late": "never"}, "/late"),
+    ({"rate_limit_per_second": 0}, "/rate_limit_per_second"),
+    ({"retry": {"max_age_seconds": 0}}, "/retry/max_age_seconds"),
+    ({"answers": {"600": "die"}}, "/answers/600"),
+    ({"answers": {"404": "explode"}}, "/answers/404"),
+    ({"paused": "perhaps"}, "/paused"),
+    ({"state": "active"}, "/state"),
     ({"timeout_seconds": 0}, "/timeout_seconds"),
     ({"timeout_seconds": 121}, "/timeout_seconds"),
     ({"timeout_seconds": "15"}, "/timeout_seconds"),
@@ -290,3 +313,44 @@ async def test_an_allowed_network_is_open(api: Api) -> None:
     made = await _create(api, config={"url": "http://127.0.0.1:9000/hook"})
 
     assert made["config"]["url"] == "http://127.0.0.1:9000/hook"
+
+
+async def test_a_kafka_endpoint_is_ordered_by_key_unless_told_otherwise(api: Api) -> None:
+    """A topic's readers count on it; a webhook's do not."""
+    unsaid = await api.ask.post("/v1/endpoints", KAFKA)
+    said = await api.ask.post("/v1/endpoints", {**KAFKA, "ordering": "none"})
+
+    assert (unsaid.body["ordering"], said.body["ordering"]) == ("key", "none")
+
+
+async def test_a_paused_endpoint_says_so_and_nobody_leases_its_lane(api: Api) -> None:
+    """Until it is resumed."""
+    made = await _create(api, paused=True)
+    path = f"/v1/endpoints/{made['id']}"
+    async with api.database.read() as connection:
+        stopped = list((await connection.execute(select(lane.c.is_stopped))).scalars())
+
+    resumed = await api.ask.patch(path, {"paused": False})
+
+    assert (made["state"], stopped, resumed.body["state"]) == ("paused", [True], "active")
+    async with api.database.read() as connection:
+        assert list((await connection.execute(select(lane.c.is_stopped))).scalars()) == [False]
+
+
+async def test_a_disabled_endpoint_is_enabled_by_one_call(api: Api) -> None:
+    """It says since when and why, and starts from a clean slate."""
+    made = await _create(api)
+    path = f"/v1/endpoints/{made['id']}"
+    raw = parse_id("ep", made["id"])
+    assert raw is not None
+    async with api.database.write() as connection:
+        assert await endpoints.disable(connection, EndpointId(raw), reason="It wants no more.")
+        assert not await endpoints.disable(connection, EndpointId(raw), reason="Twice.")
+    disabled = await api.ask.get(path)
+
+    enabled = await api.ask.post(f"{path}/enable", {})
+
+    assert (disabled.body["state"], disabled.body["disabled_reason"]) == ("disabled", "It wants no more.")
+    assert disabled.body["disabled_at"] is not None
+    assert (enabled.status, enabled.body["state"], enabled.body["disabled_at"]) == (200, "active", None)
+    assert len(api.around.woken) == 1

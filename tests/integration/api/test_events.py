@@ -96,6 +96,30 @@ async def test_an_event_is_shown_with_its_deliveries(api_on_both: Api) -> None:
     }
 
 
+async def test_what_became_of_an_event_is_told_for_each_subscription(api_on_both: Api) -> None:
+    """Its delivery, or why there is none: the filter, or that the subscription was not there yet."""
+    api = api_on_both
+    endpoint_id = public_id("ep", rows.ENDPOINT)
+    other = await api.ask.post(
+        "/v1/subscriptions", {"name": "videos", "endpoint_id": endpoint_id, "filter": {"buckets": ["videos"]}}
+    )
+    async with api.database.write() as connection:
+        made = await rows.add_event(connection, 1, key=b"a.jpg")
+        owed = Owed(event_id=made, due_at=NOON)
+        await rows.add_owed(connection, owed)
+
+    path = f"/v1/events/{_text(made)}/matches"
+    first = await api.ask.get(path, limit=2)
+    second = await api.ask.get(path, limit=2, cursor=first.body["next_cursor"])
+
+    told = {each["subscription_id"]: each for each in (*first.body["data"], *second.body["data"])}
+    assert told[other.body["id"]]["because"] == "The bucket photos is none of: videos."
+    assert told[public_id("sub", rows.SUBSCRIPTION)]["delivery"]["id"] == public_id("dlv", owed.key)
+    assert told[public_id("sub", rows.SUBSCRIPTION)]["because"] is None
+    assert told[public_id("sub", rows.OTHER_SUBSCRIPTION)]["because"].startswith("It would match now")
+    assert (await api.ask.get(f"/v1/events/evt_{'a' * 26}/matches")).status == 404
+
+
 async def test_a_record_is_given_byte_for_byte(api_on_both: Api) -> None:
     """As JSON that no browser takes for anything else, whitespace, order and odd bytes kept."""
     api = api_on_both

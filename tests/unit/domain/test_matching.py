@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.domain.configuration import Filter, Subscription
 from app.domain.event import Event
 from app.domain.ids import EndpointId, EventId, SubscriptionId, TenantId
-from app.domain.matching import Matcher, glob_matches, matches, unknown_events
+from app.domain.matching import Matcher, glob_matches, matches, unknown_events, why_not
 
 NOON = datetime(2023, 4, 12, 12, tzinfo=UTC)
 
@@ -155,3 +155,20 @@ def test_the_index_gives_what_the_definition_gives_in_the_order_of_ids(
     taken = Matcher(reversed(subscriptions)).match(happened)
 
     assert list(taken) == [each for each in subscriptions if matches(each.filter, happened)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "because"),
+    [
+        (Filter(), None),
+        (Filter(buckets=("up*",), events=("s3:ObjectCreated:*",), key_prefix="a/", key_suffix=".csv"), None),
+        (Filter(buckets=("downloads", "x*"), key_prefix="z"), "The bucket uploads is none of: downloads, x*."),
+        (Filter(events=("ObjectRemoved:*",)), "The event s3:ObjectCreated:Put is none of: ObjectRemoved:*."),
+        (Filter(key_prefix="b/"), "The key does not begin with b/"),
+        (Filter(key_suffix=".jpg"), "The key does not end with .jpg"),
+    ],
+)
+def test_a_filter_says_why_it_does_not_take_an_event(wanted: Filter, because: str | None) -> None:
+    """It names the first member that does not, and says nothing exactly when it takes the event."""
+    assert why_not(wanted, event()) == because
+    assert (because is None) is matches(wanted, event())

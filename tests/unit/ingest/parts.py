@@ -8,7 +8,7 @@ from app.domain.configuration import Configuration, Profile, Source, SourceState
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EventId, LaneId, SourceId, TenantId
-from app.domain.message import Decoded, Heard, Message, Recorded, Refusal
+from app.domain.message import Decoded, Heard, Message, QueueMeasure, Recorded, Refusal
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 Journal = list[tuple[str, tuple[str, ...]]]
@@ -123,11 +123,14 @@ class FakePull:
     """A source fed by the test: each poll gives the next batch or raises the next error, or waits for one."""
 
     visibility_seconds = 30.0
+    full_poll = 10
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, max_polls: int = 1) -> None:
         self.journal = journal
+        self.max_polls = max_polls
+        self.measures: asyncio.Queue[QueueMeasure | Exception] = asyncio.Queue()
         self.feed: asyncio.Queue[Sequence[Message] | Exception] = asyncio.Queue()
-        self.polls = 0
+        self.polls = self.under_way = 0
         self.acked: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
         self.extended: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
         self.ack_answers: list[Callable[[Sequence[Message]], Sequence[Message]]] = []
@@ -142,7 +145,11 @@ class FakePull:
     async def receive(self) -> Sequence[Message]:
         """Poll."""
         self.polls += 1
-        given = await self.feed.get()
+        self.under_way += 1
+        try:
+            given = await self.feed.get()
+        finally:
+            self.under_way -= 1
         if isinstance(given, Exception):
             raise given
         return given
@@ -159,6 +166,13 @@ class FakePull:
     async def extend(self, messages: Sequence[Message]) -> None:
         """Note the extension."""
         self.extended.put_nowait(tuple(each.receipt for each in messages))
+
+    async def measure(self) -> QueueMeasure:
+        """Give the next measure or raise the next error, or wait for one."""
+        given = await self.measures.get()
+        if isinstance(given, Exception):
+            raise given
+        return given
 
     async def aclose(self) -> None:
         """Note the end."""

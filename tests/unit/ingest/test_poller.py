@@ -7,7 +7,7 @@ from typing import Self
 import pytest
 
 from app.domain.errors import SourceError
-from app.domain.message import Message
+from app.domain.message import Message, QueueMeasure
 from app.ingest.poller import Poller, Surroundings
 from app.ingest.recorder import Recorder
 from app.ingest.room import Room
@@ -17,10 +17,11 @@ from tests.unit.ingest.parts import Clock, FakePull, FakeStore, Journal, decode,
 class Scene:
     """A poller between a fake source and a fake store, with a recorder of its own."""
 
-    def __init__(self, *, max_messages: int = 100) -> None:
+    def __init__(self, *, max_messages: int = 100, max_polls: int = 1) -> None:
         self.journal: Journal = []
         self.store = FakeStore(self.journal)
-        self.pull = FakePull(self.journal)
+        self.pull = FakePull(self.journal, max_polls=max_polls)
+        self.measured: asyncio.Queue[QueueMeasure | None] = asyncio.Queue()
         self.clock = Clock()
         self.stop = asyncio.Event()
         self.recorder = Recorder(store=self.store, decode=decode, wake=lambda _: None, sleep=self.clock.sleep)
@@ -32,6 +33,7 @@ class Scene:
                 record=self.recorder.record,
                 note=self.store.note_source,
                 room=self.room,
+                measured=lambda _, measure: self.measured.put_nowait(measure),
                 sleep=self.clock.sleep,
             ),
         )
@@ -106,14 +108,17 @@ async def test_test_events_and_refusals_are_acknowledged_too(scene: Scene) -> No
 
 
 async def test_what_the_database_takes_in_no_form_is_not_acknowledged(scene: Scene) -> None:
-    """It stays with the source; polling goes on."""
+    """It stays with the source; the others of its poll are acknowledged, and polling goes on."""
+    scene.give("a", "?worse!!", "b")
+    first = await scene.pull.acked.get()
     scene.give("?worse!!")
     scene.give("good")
 
     acked = await scene.pull.acked.get()
 
-    assert acked == ("good",)
+    assert (first, acked) == (("a", "b"), ("good",))
     assert scene.pull.acked.empty()
+    await reached(lambda: scene.room.is_empty)
 
 
 async def test_messages_are_kept_hidden_while_the_database_is_away(scene: Scene) -> None:
@@ -340,3 +345,124 @@ async def test_cancelling_acknowledges_nothing_uncommitted(scene: Scene) -> None
 
 def _failing(_: Sequence[Message]) -> Sequence[Message]:
     raise SourceError("AccessDenied: no deleting")
+
+
+def _full(name: str) -> list[str]:
+    return [f"{name}{number}" for number in range(FakePull.full_poll)]
+
+
+async def test_full_polls_start_others_up_to_the_most() -> None:
+    """One poll while nothing comes; each full one starts another beside it, and there are never more than allowed."""
+    async with asyncio.timeout(10), Scene(max_polls=3) as scene:
+        await reached(lambda: scene.pull.polls == 1)
+        seen = [scene.pull.under_way]
+        for name in "abcd":
+            scene.give(*_full(name))
+            await scene.pull.acked.get()
+            seen.append(scene.pull.under_way)
+
+    assert seen == [1, 2, 3, 3, 3]
+
+
+async def test_polls_that_are_not_full_leave_one() -> None:
+    """The others end with their first poll that is not full; the lead goes on, and the next full one starts anew."""
+    async with asyncio.timeout(10), Scene(max_polls=4) as scene:
+        for name in "abc":
+            scene.give(*_full(name))
+            await scene.pull.acked.get()
+        await reached(lambda: scene.pull.under_way == 4)
+        most = scene.pull.under_way
+        for word in ("d", "e", "f", "g", "h", "i", "j", "k"):
+            scene.give(word)
+            await scene.pull.acked.get()
+        await reached(lambda: scene.pull.under_way == 1)
+        scene.give(*_full("l"))
+        await reached(lambda: scene.pull.under_way == 2)
+
+    assert most == 4
+
+
+async def test_a_failing_poll_ends_beside_the_lead_alone_backs_off() -> None:
+    """Four polls that fail are one failing source with one pause, not four."""
+    async with asyncio.timeout(10), Scene(max_polls=4) as scene:
+        for name in "abc":
+            scene.give(*_full(name))
+            await scene.pull.acked.get()
+        await reached(lambda: scene.pull.under_way == 4)
+
+        for _ in range(4):
+            scene.pull.feed.put_nowait(SourceError("OverLimit: too many messages in flight"))
+        await scene.clock.end(0.25, 0.5)
+        await reached(lambda: scene.pull.under_way == 1)
+
+    assert len([span for span in scene.clock.spans if 0.25 <= span <= 0.5]) == 1
+    assert scene.store.states[-1][1:] == ("failing", "OverLimit: too many messages in flight")
+
+
+async def test_polls_under_way_count_as_held() -> None:
+    """Polls beside the lead start only where there is room for what they may bring."""
+    async with asyncio.timeout(10), Scene(max_messages=25, max_polls=8) as scene:
+        scene.store.may_commit.clear()
+        scene.give(*_full("a"))
+        await scene.store.asked.wait()
+        await reached(lambda: scene.pull.polls == 3)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        seen = scene.pull.under_way
+        scene.give(*_full("b"))
+        await reached(lambda: scene.pull.under_way == 1)
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+        assert (seen, scene.pull.polls) == (2, 3)
+
+
+async def test_a_stop_ends_every_poll_after_what_it_brings() -> None:
+    """Each poll under way may still bring its messages, which are seen through; no other is started."""
+    async with asyncio.timeout(10), Scene(max_polls=3) as scene:
+        for name in "ab":
+            scene.give(*_full(name))
+            await scene.pull.acked.get()
+        await reached(lambda: scene.pull.under_way == 3)
+        polls = scene.pull.polls
+
+        scene.stop.set()
+        for name in "cde":
+            scene.give(*_full(name))
+        await scene.ended()
+
+        assert scene.pull.polls == polls
+        assert len([what for what, _ in scene.journal if what == "ack"]) == 5
+        assert scene.pull.closed == 1
+
+
+async def test_every_poll_can_be_cut_short() -> None:
+    """All that are under way end without messages."""
+    async with asyncio.timeout(10), Scene(max_polls=3) as scene:
+        for name in "ab":
+            scene.give(*_full(name))
+            await scene.pull.acked.get()
+        await reached(lambda: scene.pull.under_way == 3)
+
+        scene.stop.set()
+        scene.poller.cut_short(0)
+        await scene.ended()
+
+        assert scene.pull.under_way == 0
+
+
+async def test_a_source_that_is_read_is_measured_again_and_again(scene: Scene) -> None:
+    """First when it was read, then every 15 s; what cannot be measured is told as unknown and fails nothing."""
+    measure = QueueMeasure(depth=3, in_flight=2, delayed=1, oldest_seconds=4.5)
+    scene.pull.measures.put_nowait(measure)
+    scene.pull.measures.put_nowait(SourceError("AccessDenied: no attributes"))
+    scene.pull.measures.put_nowait(measure)
+    scene.give("a")
+    seen = [await scene.measured.get()]
+    for _ in range(2):
+        await scene.clock.end(15, 15)
+        seen.append(await scene.measured.get())
+    await reached(lambda: scene.store.states)
+
+    assert seen == [measure, None, measure]
+    assert [state for _, *state in scene.store.states] == [["ok", None]]

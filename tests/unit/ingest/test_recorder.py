@@ -1,15 +1,15 @@
 """How messages become transactions. How a refused batch is split is in test_bisection.py."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from app.domain.configuration import Profile
-from app.domain.errors import StoreError, StoreRefused, StoreUnavailable
+from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.ids import LaneId, TenantId
-from app.domain.message import Decoded
+from app.domain.message import Decoded, Message
 from app.ingest.recorder import Recorder
 from tests.unit.ingest.parts import Clock, FakeStore, decode, message, source
 
@@ -32,7 +32,7 @@ def _recorder(store: FakeStore, clock: Clock | None = None, woken: list[frozense
     )
 
 
-def _recording(recorder: Recorder, *bodies: str) -> "asyncio.Task[None]":
+def _recording(recorder: Recorder, *bodies: str) -> "asyncio.Task[Sequence[Message]]":
     return asyncio.create_task(recorder.record(source(), [message(body) for body in bodies]))
 
 
@@ -98,17 +98,28 @@ async def test_a_refused_message_does_not_fail_its_neighbours() -> None:
     assert [each.raw for each in store.quarantine] == [b"bad!"]
 
 
-async def test_a_hopeless_message_fails_its_own_wait_only() -> None:
-    """What the database takes in no form must not be acknowledged; the neighbours of its batch may be."""
+async def test_a_hopeless_message_alone_is_given_back() -> None:
+    """What the database takes in no form must not be acknowledged; its neighbours, also of its own call, may be."""
     store = FakeStore([])
     store.may_commit.clear()
     recorder = _recorder(store)
     async with _running(recorder):
-        recordings = [_recording(recorder, body) for body in ("a", "?worse!!", "c")]
+        recordings = [_recording(recorder, *bodies) for bodies in (("a",), ("b", "c ?worse!!", "d"), ("e",))]
         store.may_commit.set()
-        ends = await asyncio.gather(*recordings, return_exceptions=True)
+        left = await asyncio.gather(*recordings)
 
-    assert [type(end) for end in ends] == [type(None), StoreRefused, type(None)]
+    assert [list(each) for each in left] == [[], [message("c ?worse!!")], []]
+    assert sorted(store.committed) == ["a", "b", "c", "d", "e"]
+
+
+async def test_of_two_equal_messages_each_is_told_apart() -> None:
+    """Copies of one hopeless message in one call are both given back, though they are equal."""
+    store = FakeStore([])
+    recorder = _recorder(store)
+    async with _running(recorder):
+        left = await _recording(recorder, "?worse!!", "good", "?worse!!")
+
+    assert [each.body for each in left] == [b"?worse!!", b"?worse!!"]
 
 
 async def test_an_absent_database_is_waited_for() -> None:

@@ -23,6 +23,10 @@ def test_a_queue_url_is_enough() -> None:
         "endpoint_url": None,
         "wait_seconds": 10,
         "visibility_seconds": 60,
+        "pollers": 4,
+        "role_arn": None,
+        "external_id": None,
+        "profile": "auto",
     }
     assert config.signing_region == "eu-west-1"
     assert config.called_url is None
@@ -104,3 +108,48 @@ def test_a_metadata_address_is_refused(field: str, host: str) -> None:
     """Whatever its spelling: no request goes where clouds hand out credentials."""
     with pytest.raises(ValidationError, match="metadata address"):
         _config(**{field: f"http://{host}/latest/meta-data"})
+
+
+def test_a_role_may_be_named_with_its_external_id() -> None:
+    """Both reach the access the queue is called with."""
+    config = _config(role_arn="arn:aws-us-gov:iam::123456789012:role/team/reader", external_id="tenant:7")
+
+    assert (config.access.role_arn, config.access.external_id) == (
+        "arn:aws-us-gov:iam::123456789012:role/team/reader",
+        "tenant:7",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"role_arn": "reader"}, "ARN of a role"),
+        ({"role_arn": "arn:aws:iam::123456789012:user/reader"}, "ARN of a role"),
+        ({"role_arn": "arn:aws:iam::1234:role/reader"}, "ARN of a role"),
+        ({"role_arn": "arn:aws:iam::123456789012:role/reader\n"}, "ARN of a role"),
+        ({"external_id": "tenant"}, "set role_arn too"),
+        ({"role_arn": "arn:aws:iam::123456789012:role/r", "external_id": "a b"}, "letters, digits"),
+        ({"pollers": 0}, "greater than or equal to 1"),
+        ({"pollers": 33}, "less than or equal to 32"),
+        ({"profile": "gcs"}, "'auto', 'aws'"),
+    ],
+)
+def test_a_role_or_a_number_that_cannot_be_is_refused(changes: dict[str, JSON], said: str) -> None:
+    """The error says what is wrong."""
+    with pytest.raises(ValidationError, match=said):
+        _config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("endpoint_url", "sts_url"),
+    [
+        (None, None),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://vpce-0a.sqs.us-east-2.vpce.amazonaws.com", None),
+        ("https://sqs.cn-north-1.amazonaws.com.cn", None),
+        ("https://sqs.amazonaws.com.evil.test", "https://sqs.amazonaws.com.evil.test"),
+    ],
+)
+def test_roles_are_assumed_where_the_queue_is(endpoint_url: str | None, sts_url: str | None) -> None:
+    """What speaks like AWS assumes its own roles; beside AWS's own endpoints STS is the region's."""
+    assert _config(endpoint_url=endpoint_url).access.sts_url == sts_url

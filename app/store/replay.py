@@ -1,0 +1,342 @@
+"""Replays: owing again what was owed before, or what a newer subscription never was. Durable jobs, done in slices.
+
+A slice reads some events in the order they were recorded and owes what the job wants of them, in one transaction with
+the place it has come to: a job goes on where it stood, whoever does the next slice. When to do one is replaying.py's.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from sqlalchemy import Row, Select, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.configuration import Configuration, Endpoint, Subscription
+from app.domain.event import StoredEvent
+from app.domain.identity import delivery_key, order_key, replayed_key
+from app.domain.ids import ID_BYTES, DeliveryKey, EndpointId, LaneId, ReplayId, SubscriptionId, TenantId
+from app.domain.matching import matches
+from app.domain.verdict import DeliveryStatus
+from app.store import history
+from app.store.columns import Instant, now, one_of
+from app.store.events import EventFilter, conditions, stored_event
+from app.store.history import Debt
+from app.store.place import Place, page_after
+from app.store.schema import attempt, dead_letter, delivery, event, replay
+
+ReplayState = Literal["running", "paused", "done", "cancelled"]
+
+_FROM_THE_START: Final = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which deliveries a job owes again; None takes all. With a status, only those that stand so."""
+
+    events: EventFilter
+    endpoint_id: EndpointId | None = None
+    subscription_id: SubscriptionId | None = None
+    status: DeliveryStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A job and how far it is. `total` are the events it looks at, counted when it was made."""
+
+    id: ReplayId
+    tenant_id: TenantId
+    state: ReplayState
+    wanted: Wanted
+    new_keys: bool
+    total: int
+    looked_at: int
+    owed: int
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """What a slice did: the lanes that owe something now, and whether the job is done."""
+
+    looked_at: int
+    owed: int
+    lanes: frozenset[LaneId]
+    is_last: bool
+
+
+async def create(
+    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, *, new_keys: bool, total: int
+) -> ReplayId:
+    """Write a job down; what is recorded from now on is not its business."""
+    replay_id = ReplayId(secrets.token_bytes(ID_BYTES))
+    await connection.execute(
+        insert(replay).values(
+            id=replay_id,
+            tenant_id=tenant_id,
+            state="running",
+            bucket=wanted.events.bucket,
+            key_prefix=wanted.events.key_prefix,
+            type=wanted.events.type,
+            since=wanted.events.since,
+            until=wanted.events.until,
+            endpoint_id=wanted.endpoint_id,
+            subscription_id=wanted.subscription_id,
+            status=wanted.status,
+            new_keys=new_keys,
+            total=total,
+            looked_at=0,
+            owed=0,
+            after_id=_FROM_THE_START,
+            created_at=now(),
+            updated_at=now(),
+        )
+    )
+    return replay_id
+
+
+async def find(connection: AsyncConnection, tenant_id: TenantId, replay_id: ReplayId) -> Replay | None:
+    """Give a job; None when there is none."""
+    found = await connection.execute(select(replay).where(replay.c.tenant_id == tenant_id, replay.c.id == replay_id))
+    row = found.one_or_none()
+    return None if row is None else _replay(row)
+
+
+async def list_page(
+    connection: AsyncConnection, tenant_id: TenantId, *, limit: int, after: Place | None
+) -> Sequence[Replay]:
+    """Give jobs, newest first."""
+    statement = page_after(
+        select(replay).where(replay.c.tenant_id == tenant_id),
+        after,
+        at=replay.c.created_at,
+        id_=replay.c.id,
+        limit=limit,
+    )
+    return [_replay(row) for row in await connection.execute(statement)]
+
+
+async def running(connection: AsyncConnection) -> Sequence[ReplayId]:
+    """Give the jobs that have something to do, the one that had its turn longest ago first."""
+    found = await connection.execute(
+        select(replay.c.id).where(replay.c.state == "running").order_by(replay.c.updated_at, replay.c.id)
+    )
+    return [ReplayId(each) for each in found.scalars()]
+
+
+async def move(
+    connection: AsyncConnection,
+    tenant_id: TenantId,
+    replay_id: ReplayId,
+    to: ReplayState,
+    *,
+    out_of: Sequence[ReplayState],
+) -> bool:
+    """Change the state of a job; False when it is in none of the states it may be changed out of."""
+    moved = await connection.execute(
+        update(replay)
+        .where(replay.c.tenant_id == tenant_id, replay.c.id == replay_id, replay.c.state.in_(out_of))
+        .values(state=to, updated_at=now(), ended_at=now() if to == "cancelled" else None)
+    )
+    return bool(moved.rowcount)
+
+
+async def count_events(connection: AsyncConnection, tenant_id: TenantId, wanted: EventFilter, *, most: int) -> int:
+    """Count the events a job would look at, up to `most`."""
+    chosen = select(event.c.id).where(event.c.tenant_id == tenant_id, *conditions(wanted)).limit(most)
+    return int((await connection.execute(select(func.count()).select_from(chosen.subquery()))).scalar_one())
+
+
+async def count_deliveries(
+    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, known: Configuration, *, most: int
+) -> int:
+    """Count the deliveries a job would owe for the `most` events recorded first: nothing is changed."""
+    rows = await connection.execute(_events_after(tenant_id, wanted.events, None, until=None, limit=most))
+    candidates = [each for row in rows for each in _candidates(stored_event(row, row.id), wanted, known, tenant_id)]
+    statuses = await _statuses(connection, [each.key for each in candidates])
+    return sum(_is_wanted(statuses.get(each.key), wanted) for each in candidates)
+
+
+async def do_slice(connection: AsyncConnection, replay_id: ReplayId, known: Configuration, *, limit: int) -> Slice:
+    """Look at the next events of a job and owe what it wants of them; a job that is not running does nothing."""
+    found = await connection.execute(
+        select(replay).where(replay.c.id == replay_id, replay.c.state == "running").with_for_update()
+    )
+    row = found.one_or_none()
+    if row is None:
+        return Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
+    job = _replay(row)
+    place = None if row.after_at is None else Place(at=row.after_at, id=row.after_id)
+    rows = list(
+        await connection.execute(
+            _events_after(job.tenant_id, job.wanted.events, place, until=job.created_at, limit=limit)
+        )
+    )
+    candidates = [
+        each for one in rows for each in _candidates(stored_event(one, one.id), job.wanted, known, job.tenant_id)
+    ]
+    owed = await _owe(connection, job, candidates)
+    is_last = len(rows) < limit
+    await connection.execute(
+        update(replay)
+        .where(replay.c.id == replay_id)
+        .values(
+            looked_at=replay.c.looked_at + len(rows),
+            owed=replay.c.owed + len(owed),
+            updated_at=now(),
+            **({"after_at": rows[-1].recorded_at, "after_id": rows[-1].id} if rows else {}),
+            **({"state": "done", "ended_at": now()} if is_last else {}),
+        )
+    )
+    return Slice(
+        looked_at=len(rows), owed=len(owed), lanes=frozenset(each.endpoint.lane_id for each in owed), is_last=is_last
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """An event and a subscription that takes it."""
+
+    stored: StoredEvent
+    subscription: Subscription
+    endpoint: Endpoint
+
+    @property
+    def key(self) -> DeliveryKey:
+        return delivery_key(self.stored.event.id, self.subscription.id)
+
+
+def _candidates(stored: StoredEvent, wanted: Wanted, known: Configuration, tenant_id: TenantId) -> list[_Candidate]:
+    return [
+        _Candidate(stored=stored, subscription=each, endpoint=known.endpoints[each.endpoint_id])
+        for each in known.subscriptions.values()
+        if each.tenant_id == tenant_id
+        and each.endpoint_id in known.endpoints
+        and wanted.subscription_id in (None, each.id)
+        and wanted.endpoint_id in (None, each.endpoint_id)
+        and matches(each.filter, stored.event)
+    ]
+
+
+def _is_wanted(status: DeliveryStatus | None, wanted: Wanted) -> bool:
+    # What is owed is on its way already, and what was cancelled was cancelled by a person.
+    return status != "pending" and wanted.status in (None, status)
+
+
+async def _owe(connection: AsyncConnection, job: Replay, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    statuses = await _statuses(connection, [each.key for each in candidates])
+    chosen = [each for each in candidates if _is_wanted(statuses.get(each.key), job.wanted)]
+    if not chosen:
+        return []
+    tries = {} if job.new_keys else await _tries(connection, job.tenant_id, [each.key for each in chosen])
+    if not job.new_keys:
+        keys = [each.key for each in chosen]
+        await connection.execute(delete(dead_letter).where(one_of(connection, dead_letter.c.delivery_key, keys)))
+        await connection.execute(
+            delete(delivery).where(one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks)
+        )
+        await history.reopen(connection, [_debt(job.tenant_id, each) for each in chosen])
+    choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    await connection.execute(
+        choose(delivery)
+        .values(failures=0, blocks=False, due_at=now(), owed_at=now(), created_at=now())
+        .on_conflict_do_nothing(),
+        [_row(job, each, tries.get(each.key, 0)) for each in chosen],
+    )
+    return chosen
+
+
+async def _statuses(connection: AsyncConnection, keys: Sequence[DeliveryKey]) -> Mapping[DeliveryKey, DeliveryStatus]:
+    """Tell how deliveries stand; one that is not in the answer was never owed."""
+    statuses: dict[DeliveryKey, DeliveryStatus] = {}
+    ended = await connection.execute(
+        select(attempt.c.delivery_key, attempt.c.ended).where(
+            one_of(connection, attempt.c.delivery_key, keys), attempt.c.ended.is_not(None)
+        )
+    )
+    statuses.update((DeliveryKey(row.delivery_key), row.ended) for row in ended)
+    owed = await connection.execute(
+        select(delivery.c.delivery_key).where(
+            one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks.is_(False)
+        )
+    )
+    statuses.update((DeliveryKey(each), "pending") for each in owed.scalars())
+    return statuses
+
+
+async def _tries(
+    connection: AsyncConnection, tenant_id: TenantId, keys: Sequence[DeliveryKey]
+) -> Mapping[DeliveryKey, int]:
+    found = await connection.execute(
+        select(attempt.c.delivery_key, func.max(attempt.c.number))
+        .where(attempt.c.tenant_id == tenant_id, one_of(connection, attempt.c.delivery_key, keys))
+        .group_by(attempt.c.delivery_key)
+    )
+    return {DeliveryKey(key): int(number) for key, number in found}
+
+
+def _row(job: Replay, candidate: _Candidate, tries: int) -> dict[str, Any]:
+    occurred = candidate.stored.event
+    return {
+        "tenant_id": job.tenant_id,
+        "lane_id": candidate.endpoint.lane_id,
+        "delivery_key": replayed_key(candidate.key, job.id) if job.new_keys else candidate.key,
+        "endpoint_id": candidate.endpoint.id,
+        "subscription_id": candidate.subscription.id,
+        "event_day": occurred.day,
+        "event_id": occurred.id,
+        "order_key": order_key(candidate.endpoint.ordering, occurred.bucket, occurred.key),
+        "tries": tries,
+    }
+
+
+def _debt(tenant_id: TenantId, candidate: _Candidate) -> Debt:
+    return Debt(
+        tenant_id=tenant_id,
+        key=candidate.key,
+        endpoint_id=candidate.endpoint.id,
+        subscription_id=candidate.subscription.id,
+        event_day=candidate.stored.event.day,
+        event_id=candidate.stored.event.id,
+        tries=0,
+        created_at=candidate.stored.recorded_at,
+    )
+
+
+def _events_after(
+    tenant_id: TenantId, wanted: EventFilter, place: Place | None, *, until: datetime | None, limit: int
+) -> Select[Any]:
+    chosen = select(event).where(event.c.tenant_id == tenant_id, *conditions(wanted))
+    if place is not None:
+        at = tuple_(literal(place.at, Instant()), literal(place.id, event.c.id.type))
+        chosen = chosen.where(tuple_(event.c.recorded_at, event.c.id) > at)
+    if until is not None:
+        chosen = chosen.where(event.c.recorded_at <= until)
+    return chosen.order_by(event.c.recorded_at, event.c.id).limit(limit)
+
+
+def _replay(row: Row[Any]) -> Replay:
+    return Replay(
+        id=ReplayId(row.id),
+        tenant_id=TenantId(row.tenant_id),
+        state=row.state,
+        wanted=Wanted(
+            events=EventFilter(
+                bucket=row.bucket, key_prefix=row.key_prefix, type=row.type, since=row.since, until=row.until
+            ),
+            endpoint_id=None if row.endpoint_id is None else EndpointId(row.endpoint_id),
+            subscription_id=None if row.subscription_id is None else SubscriptionId(row.subscription_id),
+            status=row.status,
+        ),
+        new_keys=row.new_keys,
+        total=row.total,
+        looked_at=row.looked_at,
+        owed=row.owed,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        ended_at=row.ended_at,
+    )

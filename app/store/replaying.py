@@ -1,0 +1,107 @@
+"""Works replays off, below live traffic: one replica at a time, a slice now and then, none while lanes are behind."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.errors import StoreError
+from app.domain.ids import ReplayId, ReplicaId
+from app.domain.ports import Wake
+from app.store import chores, configuration, lanes, replay
+from app.store.columns import now
+from app.store.database import Database
+from app.store.replay import Slice
+from app.store.schema import delivery, lane
+
+SLICE_EVENTS: Final = 100
+PAUSE_SECONDS: Final = 0.25
+# Live traffic is behind when something that could have been sent has waited for so long.
+BEHIND_SECONDS: Final = 2.0
+IDLE_SECONDS: Final = 1.0
+_CHORE: Final = "replay"
+_CHORE_SECONDS: Final = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Replaying:
+    """One replica's part in the replays."""
+
+    def __init__(self, database: Database, replica: ReplicaId, *, wake: Wake) -> None:
+        """Take the database, who this is, and the hint for lanes that owe something."""
+        self._database = database
+        self._replica = replica
+        self._wake = wake
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work replays off until stopped, which cuts it short: a slice is done whole or not at all."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                work = asyncio.create_task(self._step_safely())
+                await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+                work.cancel()
+                await asyncio.wait((work,))
+                has_more = not work.cancelled() and work.result()
+                await asyncio.wait((stopping,), timeout=PAUSE_SECONDS if has_more else IDLE_SECONDS)
+        finally:
+            stopping.cancel()
+
+    async def step(self) -> bool:
+        """Do a slice of each replay that runs, unless another replica does them; True when there is more to do."""
+        async with self._database.read() as connection:
+            jobs = await replay.running(connection)
+        if not jobs or not await chores.claim(
+            self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=0.0
+        ):
+            return False
+        has_more = False
+        for job in jobs:
+            done = await self._do_slice(job)
+            has_more |= not done.is_last
+        return has_more
+
+    async def _step_safely(self) -> bool:
+        try:
+            return await self.step()
+        except StoreError as error:
+            _log.warning("replay.held", error=str(error))
+        except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+            _log.exception("replay.stumbled")
+        return False
+
+    async def _do_slice(self, job: ReplayId) -> Slice:
+        async with self._database.read() as connection:
+            if await _is_behind(connection):
+                return Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=False)
+            known = await configuration.load(connection)
+        done = await self._database.write_again(
+            partial(replay.do_slice, replay_id=job, known=known, limit=SLICE_EVENTS)
+        )
+        if done.lanes:
+            async with self._database.write() as connection:
+                await lanes.wake_surely(connection, done.lanes)
+            self._wake(done.lanes)
+        if done.is_last:
+            _log.info("replay.ended", looked_at=done.looked_at, owed=done.owed)
+        return done
+
+
+async def _is_behind(connection: AsyncConnection) -> bool:
+    """Tell whether a lane that may be served has something due for long."""
+    late = (
+        select(delivery.c.due_at)
+        .where(delivery.c.lane_id == lane.c.id)
+        .order_by(delivery.c.due_at, delivery.c.id)
+        .limit(1)
+        .correlate(lane)
+        .scalar_subquery()
+    )
+    found = await connection.execute(
+        select(exists().where(lane.c.is_stopped.is_(False), lane.c.breaker_until <= now(), late < now(-BEHIND_SECONDS)))
+    )
+    return bool(found.scalar_one())

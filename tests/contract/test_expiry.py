@@ -1,0 +1,83 @@
+"""What the sweep ends over both databases: deliveries too old, endpoints that failed for days."""
+
+from typing import Final
+
+import pytest
+from sqlalchemy import update
+
+from app.store import expiry
+from app.store.columns import now
+from app.store.schema import delivery, endpoint, lane
+from tests.bed.stored import Stored, heard, make_events
+
+DAY: Final = 86_400.0
+
+
+async def age(stored: Stored, count: int, *, seconds: float) -> None:
+    """Let the first so many deliveries be owed for so long."""
+    ids = [row.id for row in await stored.rows("delivery", "id")][:count]
+    await stored.execute(update(delivery).where(delivery.c.id.in_(ids)).values(owed_at=now(-seconds)))
+
+
+async def test_what_is_too_old_is_dead_without_a_try(stored: Stored) -> None:
+    """It stands among the dead letters as expired, with a final row of its history; what is younger stays."""
+    await stored.add_subscribed()
+    await stored.store.record([heard(*make_events(3))])
+    await age(stored, 2, seconds=6 * DAY)
+
+    await stored.outbox().sweep()
+
+    assert await stored.count("delivery") == 1
+    assert [row.reason for row in await stored.rows("dead_letter", "created_at")] == ["expired", "expired"]
+    endings = [(row.number, row.ended, row.reason) for row in await stored.rows("attempt", "started_at")]
+    assert endings == [(0, "dead", "expired")] * 2
+
+
+async def test_each_endpoint_has_its_own_age(stored: Stored) -> None:
+    """One that allows more keeps what another has given up."""
+    patient, _ = await stored.add_subscribed()
+    await stored.add_subscribed()
+    of_patient = (await stored.rows("lane", "id"))[0].endpoint_id
+    await stored.execute(update(endpoint).where(endpoint.c.id == of_patient).values(max_age_seconds=30 * DAY))
+    await stored.store.record([heard(*make_events(1))])
+    await age(stored, 2, seconds=6 * DAY)
+
+    await stored.outbox().sweep()
+
+    assert [row.lane_id for row in await stored.rows("delivery", "id")] == [patient]
+
+
+async def test_the_walk_goes_on_where_it_stood(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice at a time, past what another endpoint still keeps, and from the start again at the end."""
+    monkeypatch.setattr(expiry, "LOOKED_AT_ONCE", 2)
+    await stored.add_subscribed()
+    await stored.add_subscribed()
+    of_patient = (await stored.rows("lane", "id"))[0].endpoint_id
+    await stored.execute(update(endpoint).where(endpoint.c.id == of_patient).values(max_age_seconds=30 * DAY))
+    await stored.store.record([heard(*make_events(3))])
+    await age(stored, 6, seconds=6 * DAY)
+
+    after, ended = 0, 0
+    for _ in range(4):
+        async with stored.database.write() as connection:
+            count, after = await expiry.expire(connection, after=after)
+        ended += count
+
+    assert (ended, after) == (3, 0)
+
+
+async def test_an_endpoint_that_failed_for_days_is_disabled(stored: Stored) -> None:
+    """With the reason; its lane is leased no more, and one that failed for less is left alone."""
+    await stored.add_subscribed()
+    await stored.add_subscribed()
+    first, second = await stored.rows("lane", "id")
+    await stored.store.record([heard(*make_events(1))])
+    for row, days in ((first, 5.1), (second, 4.9)):
+        await stored.execute(update(lane).where(lane.c.id == row.id).values(failing_since=now(-days * DAY)))
+    outbox = stored.outbox()
+
+    await outbox.sweep()
+
+    disabled = {row.id: row.disabled_reason for row in await stored.rows("endpoint", "id")}
+    assert disabled == {first.endpoint_id: "Every attempt failed for 5 days.", second.endpoint_id: None}
+    assert [each.lane_id for each in await outbox.lease(10)] == [second.id]

@@ -1,0 +1,210 @@
+"""Replays over both databases: what is wanted is owed again once, under its key, in the order the events came."""
+
+from typing import Final
+
+import pytest
+from sqlalchemy import update
+
+from app.domain.configuration import Filter
+from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
+from app.store import configuration, replay
+from app.store.columns import now
+from app.store.events import EventFilter
+from app.store.replay import Replay, ReplayState, Slice, Wanted
+from app.store.replaying import Replaying
+from app.store.schema import delivery
+from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
+
+EVERYTHING: Final = Wanted(events=EventFilter())
+
+
+async def record(stored: Stored, count: int) -> None:
+    """Record events of two objects in turn, one after the other."""
+    for number in range(count):
+        key = b"cat.jpg" if number % 2 == 0 else b"dog.jpg"
+        await stored.store.record([heard(make_event(number, key=key))])
+
+
+async def end_all(stored: Stored, *, as_dead: int = 0) -> None:
+    """Deliver everything that is owed, but for the first few, which die."""
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    owed = await owed_by(outbox, lease)
+    await outbox.settle([(dead if place < as_dead else delivered)(lease, each) for place, each in enumerate(owed)])
+    await outbox.rest(lease)
+    await outbox.release([lease])
+
+
+async def make(stored: Stored, wanted: Wanted = EVERYTHING, *, new_keys: bool = False) -> ReplayId:
+    """Make a job."""
+    async with stored.database.write() as connection:
+        return await replay.create(connection, DEFAULT_TENANT, wanted, new_keys=new_keys, total=0)
+
+
+async def do_slice(stored: Stored, job: ReplayId, *, limit: int = 100) -> Slice:
+    """Do the job's next slice."""
+    async with stored.database.write() as connection:
+        known = await configuration.load(connection)
+        return await replay.do_slice(connection, job, known, limit=limit)
+
+
+async def get(stored: Stored, job: ReplayId) -> Replay:
+    """Read the job."""
+    async with stored.database.read() as connection:
+        found = await replay.find(connection, DEFAULT_TENANT, job)
+    assert found is not None
+    return found
+
+
+async def test_what_was_delivered_is_owed_again_under_its_key(stored: Stored) -> None:
+    """The same deliveries, in the order of their events; how they ended before is history."""
+    lane_id, _ = await stored.add_subscribed()
+    await record(stored, 4)
+    before = [row.delivery_key for row in await stored.rows("delivery", "id")]
+    await end_all(stored)
+
+    done = await do_slice(stored, await make(stored))
+
+    assert done == Slice(looked_at=4, owed=4, lanes=frozenset({lane_id}), is_last=True)
+    assert [row.delivery_key for row in await stored.rows("delivery", "id")] == before
+    assert [row.ended for row in await stored.rows("attempt", "number")] == [None] * 4
+    await stored.make_due()
+    await stored.outbox().sweep()
+    await end_all(stored)
+    assert [row.number for row in await stored.rows("attempt", "number")] == [1] * 4 + [2] * 4
+
+
+async def test_what_is_still_owed_is_left_alone(stored: Stored) -> None:
+    """It is on its way already."""
+    await stored.add_subscribed()
+    await record(stored, 2)
+
+    done = await do_slice(stored, await make(stored))
+
+    assert (done.looked_at, done.owed) == (2, 0)
+    assert await stored.count("delivery") == 2
+
+
+async def test_only_the_dead_if_asked(stored: Stored) -> None:
+    """They leave the dead letters."""
+    await stored.add_subscribed()
+    await record(stored, 5)
+    await end_all(stored, as_dead=2)
+
+    done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), status="dead")))
+
+    assert done.owed == 2
+    assert await stored.count("dead_letter") == 0
+
+
+async def test_a_subscription_made_later_gets_what_came_before(stored: Stored) -> None:
+    """Only what its filter takes, and only through it."""
+    await stored.add_subscribed()
+    await record(stored, 4)
+    await end_all(stored)
+    endpoint_id = await stored.add_endpoint()
+    later = await stored.add_subscription(endpoint_id, wanted=Filter(key_prefix="dog"))
+
+    done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), subscription_id=later)))
+
+    assert done.owed == 2
+    assert {row.subscription_id for row in await stored.rows("delivery", "id")} == {later}
+
+
+async def test_a_job_goes_on_where_it_stood(stored: Stored) -> None:
+    """Slice by slice each event is looked at once, and what comes in meanwhile is not its business."""
+    await stored.add_subscribed()
+    await record(stored, 5)
+    await end_all(stored)
+    job = await make(stored)
+
+    slices = [await do_slice(stored, job, limit=2) for _ in range(3)]
+    await stored.store.record([heard(make_event(99))])
+    after = await do_slice(stored, job, limit=2)
+
+    assert [each.owed for each in slices] == [2, 2, 1]
+    assert after == Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
+    found = await get(stored, job)
+    assert (found.state, found.looked_at, found.owed) == ("done", 5, 5)
+    assert found.ended_at is not None
+
+
+async def test_new_keys_if_asked(stored: Stored) -> None:
+    """What was delivered stays delivered, and the replay's deliveries stand beside it."""
+    await stored.add_subscribed()
+    await record(stored, 2)
+    before = {row.delivery_key for row in await stored.rows("delivery", "id")}
+    await end_all(stored)
+
+    done = await do_slice(stored, await make(stored, new_keys=True))
+
+    assert done.owed == 2
+    assert before.isdisjoint({row.delivery_key for row in await stored.rows("delivery", "id")})
+    assert [row.ended for row in await stored.rows("attempt", "number")] == ["delivered"] * 2
+
+
+async def test_the_events_can_be_narrowed(stored: Stored) -> None:
+    """By what lists of events are narrowed by."""
+    await stored.add_subscribed()
+    await record(stored, 4)
+    await end_all(stored)
+
+    done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(key_prefix=b"cat"))))
+
+    assert (done.looked_at, done.owed) == (2, 2)
+
+
+@pytest.mark.parametrize("state", ["paused", "cancelled"])
+async def test_a_job_that_is_not_running_does_nothing(stored: Stored, state: ReplayState) -> None:
+    """Nor is it asked to."""
+    await stored.add_subscribed()
+    await record(stored, 1)
+    await end_all(stored)
+    job = await make(stored)
+    async with stored.database.write() as connection:
+        assert await replay.move(connection, DEFAULT_TENANT, job, state, out_of=("running",))
+
+    done = await do_slice(stored, job)
+
+    assert done.owed == 0
+    async with stored.database.read() as connection:
+        assert await replay.running(connection) == []
+
+
+async def test_a_dry_run_counts_what_a_job_would_owe(stored: Stored) -> None:
+    """And changes nothing."""
+    await stored.add_subscribed()
+    await record(stored, 5)
+    await end_all(stored, as_dead=2)
+
+    async with stored.database.read() as connection:
+        known = await configuration.load(connection)
+        everything = await replay.count_deliveries(connection, DEFAULT_TENANT, EVERYTHING, known, most=100)
+        dead_ones = await replay.count_deliveries(
+            connection, DEFAULT_TENANT, Wanted(events=EventFilter(), status="dead"), known, most=100
+        )
+
+    assert (everything, dead_ones) == (5, 2)
+    assert await stored.count("delivery") == 0
+
+
+async def test_replays_wait_while_live_traffic_is_behind(stored: Stored) -> None:
+    """What has been due for long goes first; then the job is done, and its lanes are woken."""
+    lane_id, _ = await stored.add_subscribed()
+    await record(stored, 2)
+    await end_all(stored)
+    job = await make(stored)
+    await stored.store.record([heard(make_event(50))])
+    await stored.execute(update(delivery).values(due_at=now(-60.0)))
+    woken: list[frozenset[LaneId]] = []
+    replaying = Replaying(stored.database, ReplicaId(b"r" * 16), wake=woken.append)
+
+    had_more = await replaying.step()
+    behind = await get(stored, job)
+    await end_all(stored)
+    await replaying.step()
+
+    assert had_more
+    assert behind.looked_at == 0
+    assert (await get(stored, job)).state == "done"
+    assert woken == [frozenset({lane_id})]
