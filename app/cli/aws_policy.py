@@ -39,11 +39,11 @@ def policy(
 
 
 async def _made(role: str | None) -> tuple[dict[str, Any], list[str]]:
-    from app.cli.source_rows import all_sources, place_of  # noqa: PLC0415 -- likewise
-    from app.short_commands import open_database  # noqa: PLC0415 -- --help need not load SQLAlchemy
-    from app.sources.sns_config import SnsConfig  # noqa: PLC0415 -- likewise
-    from app.wiring.iam import ConfirmedTopic, gateway_policy  # noqa: PLC0415 -- likewise
-    from app.wiring.own_queues import own_queue  # noqa: PLC0415 -- likewise
+    from app.cli.source_rows import all_sources, place_of
+    from app.short_commands import open_database
+    from app.sources.sns_config import SnsConfig
+    from app.wiring.iam import ConfirmedTopic, gateway_policy
+    from app.wiring.own_queues import own_queue
 
     async with open_database(read_settings()) as database:
         rows = await all_sources(database)

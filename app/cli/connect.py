@@ -62,7 +62,7 @@ def connect(  # noqa: PLR0913 -- one for each option
 
 
 async def _show(wanted: Wish, where: "Access") -> None:
-    from app.wiring.calls import opened_for  # noqa: PLC0415 -- --help need not load it
+    from app.wiring.calls import opened_for
 
     async with opened_for(wanted.bucket, where) as calls:
         _, plan = await _planned(calls, wanted)
@@ -70,9 +70,9 @@ async def _show(wanted: Wish, where: "Access") -> None:
 
 
 async def _connect(wanted: Wish, where: "Access", *, wait_seconds: float) -> None:
-    from app.cli import source_rows  # noqa: PLC0415 -- likewise
-    from app.short_commands import open_database  # noqa: PLC0415 -- --help need not load SQLAlchemy
-    from app.wiring.calls import opened_for  # noqa: PLC0415 -- likewise
+    from app.cli import source_rows
+    from app.short_commands import open_database
+    from app.wiring.calls import opened_for
 
     settings = read_settings()
     # The database first: nothing is made at AWS that could not be registered here.
@@ -96,8 +96,8 @@ async def _connect(wanted: Wish, where: "Access", *, wait_seconds: float) -> Non
 
 
 async def _planned(calls: "Calls", wanted: Wish) -> "tuple[Snapshot, Plan]":
-    from app.wiring.look import look  # noqa: PLC0415 -- as above
-    from app.wiring.plan import plan_connect  # noqa: PLC0415 -- as above
+    from app.wiring.look import look
+    from app.wiring.plan import plan_connect
 
     seen = await look(calls, wanted)
     plan = plan_connect(seen, wanted)
@@ -108,8 +108,8 @@ async def _planned(calls: "Calls", wanted: Wish) -> "tuple[Snapshot, Plan]":
 
 
 def _tell(plan: "Plan", seen: "Snapshot") -> None:
-    from app.wiring import show  # noqa: PLC0415 -- as above
-    from app.wiring.plan import SetTopicPolicy  # noqa: PLC0415 -- as above
+    from app.wiring import show
+    from app.wiring.plan import SetTopicPolicy
 
     for step in plan.steps:
         typer.echo(f"  {show.line(step)}")
@@ -121,9 +121,9 @@ def _tell(plan: "Plan", seen: "Snapshot") -> None:
 
 
 async def _carried_out(calls: "Calls", wanted: Wish, plan: "Plan") -> "Queue":
-    from app.wiring import show  # noqa: PLC0415 -- as above
-    from app.wiring.carry_out import carry_out  # noqa: PLC0415 -- as above
-    from app.wiring.look import find_queue  # noqa: PLC0415 -- as above
+    from app.wiring import show
+    from app.wiring.carry_out import carry_out
+    from app.wiring.look import find_queue
 
     await carry_out(calls, wanted, plan, done=lambda step: typer.echo(f"done  {show.short(step)}"))
     queue = await find_queue(calls, wanted.queue)
@@ -136,8 +136,8 @@ async def _hear(
     settings: "Settings", database: "Database", source: "Source", *, is_written: bool, wait_seconds: float
 ) -> None:
     """Wait for the test event that follows from the rule's being written, reading the queue as `serve` does."""
-    from app.cli.source_rows import test_event_came  # noqa: PLC0415 -- as above
-    from app.short_commands import reading  # noqa: PLC0415 -- as above
+    from app.cli.source_rows import test_event_came
+    from app.short_commands import reading
 
     if source.is_paused:
         typer.echo(f'note: The source is paused: PATCH /v1/sources/{public_id("src", source.id)} {{"paused": false}}.')
@@ -155,7 +155,7 @@ async def _hear(
 
 def _impatient(source: "Source") -> "Source":
     """Give the source with short polls: the last one must end before the command does."""
-    from dataclasses import replace  # noqa: PLC0415 -- as above
+    from dataclasses import replace
 
     return replace(source, config={**source.config, "wait_seconds": 1})
 

@@ -43,9 +43,9 @@ def disconnect(  # noqa: PLR0913 -- one for each option
 
 
 async def _show(wanted: Wish, where: "Access", *, deletes_queue: bool) -> None:
-    from app.wiring.calls import opened_for  # noqa: PLC0415 -- --help need not load it
-    from app.wiring.look import look  # noqa: PLC0415 -- likewise
-    from app.wiring.plan_back import plan_disconnect  # noqa: PLC0415 -- likewise
+    from app.wiring.calls import opened_for
+    from app.wiring.look import look
+    from app.wiring.plan_back import plan_disconnect
 
     async with opened_for(wanted.bucket, where) as calls:
         seen = await look(calls, wanted)
@@ -55,13 +55,13 @@ async def _show(wanted: Wish, where: "Access", *, deletes_queue: bool) -> None:
 
 
 async def _disconnect(wanted: Wish, where: "Access", *, deletes_queue: bool) -> None:
-    from app.cli import source_rows  # noqa: PLC0415 -- as above
-    from app.short_commands import open_database  # noqa: PLC0415 -- as above
-    from app.wiring import show  # noqa: PLC0415 -- as above
-    from app.wiring.calls import opened_for  # noqa: PLC0415 -- as above
-    from app.wiring.carry_out import carry_back  # noqa: PLC0415 -- as above
-    from app.wiring.look import look  # noqa: PLC0415 -- as above
-    from app.wiring.plan_back import plan_disconnect  # noqa: PLC0415 -- as above
+    from app.cli import source_rows
+    from app.short_commands import open_database
+    from app.wiring import show
+    from app.wiring.calls import opened_for
+    from app.wiring.carry_out import carry_back
+    from app.wiring.look import look
+    from app.wiring.plan_back import plan_disconnect
 
     async with open_database(read_settings()) as database:
         async with opened_for(wanted.bucket, where) as calls:
@@ -80,8 +80,8 @@ async def _disconnect(wanted: Wish, where: "Access", *, deletes_queue: bool) -> 
 
 
 def _tell(plan: "BackPlan", seen: "Snapshot") -> None:
-    from app.wiring import show  # noqa: PLC0415 -- as above
-    from app.wiring.plan import SetTopicPolicy  # noqa: PLC0415 -- as above
+    from app.wiring import show
+    from app.wiring.plan import SetTopicPolicy
 
     for step in plan.steps:
         typer.echo(f"  {show.line(step)}")

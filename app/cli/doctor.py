@@ -41,10 +41,10 @@ def doctor(
 
 
 async def _examine(bucket: str | None, where: "Access") -> "list[Finding]":
-    from app.cli.source_rows import place_of, sqs_sources  # noqa: PLC0415 -- likewise
-    from app.short_commands import open_database  # noqa: PLC0415 -- --help need not load SQLAlchemy
-    from app.wiring.bucket_findings import findings  # noqa: PLC0415 -- likewise
-    from app.wiring.examine import examine  # noqa: PLC0415 -- likewise
+    from app.cli.source_rows import place_of, sqs_sources
+    from app.short_commands import open_database
+    from app.wiring.bucket_findings import findings
+    from app.wiring.examine import examine
 
     async with open_database(read_settings()) as database:
         rows = await sqs_sources(database)

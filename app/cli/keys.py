@@ -38,8 +38,8 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The id 
 
 
 async def _create(name: str) -> None:
-    from app.short_commands import open_database  # noqa: PLC0415 -- --help need not load SQLAlchemy
-    from app.store import keys  # noqa: PLC0415 -- likewise
+    from app.short_commands import open_database
+    from app.store import keys
 
     async with open_database(read_settings()) as database, database.write() as connection:
         key_id, key = await keys.create(connection, name=name)
@@ -48,8 +48,8 @@ async def _create(name: str) -> None:
 
 
 async def _list() -> None:
-    from app.short_commands import open_database  # noqa: PLC0415 -- as above
-    from app.store import keys  # noqa: PLC0415 -- as above
+    from app.short_commands import open_database
+    from app.store import keys
 
     async with open_database(read_settings()) as database, database.read() as connection:
         found = await keys.list_all(connection)
@@ -59,8 +59,8 @@ async def _list() -> None:
 
 
 async def _revoke(key_id: ApiKeyId) -> None:
-    from app.short_commands import open_database  # noqa: PLC0415 -- as above
-    from app.store import keys  # noqa: PLC0415 -- as above
+    from app.short_commands import open_database
+    from app.store import keys
 
     async with open_database(read_settings()) as database, database.write() as connection:
         if not await keys.revoke(connection, key_id):

@@ -43,7 +43,7 @@ def serve(
 
 
 async def _run(settings: Settings, parts: frozenset[str], listener: socket.socket) -> None:
-    from app.bootstrap import Gateway  # noqa: PLC0415 -- --help, wrong usage and a taken port need not load it
+    from app.bootstrap import Gateway
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -38,7 +38,7 @@ async def register(
     database: "Database", *, name: str, queue_url: str, region: str, endpoint_url: str | None
 ) -> tuple[Source, bool]:
     """Give the source that reads a queue, and whether it was made for that now."""
-    from app.sources.sqs_config import SqsConfig  # noqa: PLC0415 -- --help need not load it
+    from app.sources.sqs_config import SqsConfig
 
     config = SqsConfig(queue_url=queue_url, region=region, endpoint_url=endpoint_url).model_dump(mode="json")
     async with database.write() as connection:
@@ -76,7 +76,7 @@ async def test_event_came(
 
 def place_of(source: Source) -> SqsPlace:
     """Give a source as the doctor looks at it."""
-    from app.sources.sqs_config import SqsConfig  # noqa: PLC0415 -- as above
+    from app.sources.sqs_config import SqsConfig
 
     config = SqsConfig.model_validate(dict(source.config))
     return SqsPlace(

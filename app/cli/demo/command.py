@@ -38,8 +38,8 @@ def demo(
 
 async def _run(*, leave: bool) -> int:
     # aiobotocore and aiohttp take half a second to load; the usage text need not wait for them.
-    from app.cli.demo.proofs import Proofs  # noqa: PLC0415
-    from app.cli.demo.world import World  # noqa: PLC0415
+    from app.cli.demo.proofs import Proofs
+    from app.cli.demo.world import World
 
     screen = Screen(started=time.monotonic())
     screen.title(
