@@ -36,7 +36,11 @@ def _check_text(text: str) -> str:
 def _check_instant(text: Any) -> Any:
     if not isinstance(text, str) or not _INSTANT.fullmatch(text):
         raise ValueError("This is no time such as 2026-11-24T10:00:00.000Z; a + in it is written %2B")
-    return text
+    try:
+        # Read here, for in a body nothing but a time would be taken for one.
+        return datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError("This is no time there is") from None
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -280,6 +280,18 @@ async def test_bulk_takes_what_the_filter_says(api_on_both: Api) -> None:
     assert [len(each) for each in api.around.woken] == [1]
 
 
+async def test_bulk_takes_a_span_of_time(api: Api) -> None:
+    """As the list does."""
+    span = {"since": "2026-11-24T10:00:00Z", "until": "2026-11-24T10:00:00.5+02:00"}
+
+    counted = [
+        await api.ask.post(f"/v1/quarantine/{verb}", {"filter": span, "dry_run": True})
+        for verb in ("discard", "reprocess")
+    ]
+
+    assert [(each.status, each.body["matched"]) for each in counted] == [(200, 0), (200, 0)]
+
+
 async def test_bulk_goes_on_by_its_cursor(api: Api) -> None:
     """The cursor leads past what was come to before; what it says is of the run it belongs to."""
     for number in range(4):

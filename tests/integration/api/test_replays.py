@@ -96,3 +96,12 @@ async def test_a_subscription_can_be_named(api: Api) -> None:
     made = await api.ask.post(PATH, {"filter": {"subscription_id": public_id("sub", SUBSCRIPTION), "status": "dead"}})
 
     assert made.status == 201
+
+
+async def test_a_span_of_time_can_be_named(api: Api) -> None:
+    """With or without a fraction, in any zone."""
+    span = {"since": "2026-11-24T10:00:00Z", "until": "2026-11-24t12:00:00.123456+02:00"}
+
+    made = await api.ask.post(PATH, {"filter": span, "dry_run": True})
+
+    assert (made.status, made.body) == (200, {"events": 0, "deliveries": 0})
