@@ -80,10 +80,6 @@ class LaneRunner:
         if not self.is_idle or not self._tools.leases.holds(self.lease):
             self._change.set()
 
-    def reconsider(self) -> None:
-        """Say that the set-up has changed."""
-        self._change.set()
-
     def ask_back(self) -> None:
         """Start nothing new; `run` ends when what is in flight is settled."""
         self.asked_back.set()

@@ -1,6 +1,6 @@
-"""The right half of a process: looks at the lanes, leases a fair share, renews, sweeps, and drains at the end.
+"""The right half of a process: looks at the lanes, renews, sweeps, and drains at the end.
 
-Working the lanes off is roster.py and lane.py.
+How many lanes it holds is shares.py; working them off, roster.py and lane.py.
 """
 
 import asyncio
@@ -13,20 +13,19 @@ from typing import Final
 import structlog
 
 from app.domain.configuration import Configuration
-from app.domain.delivery import LaneSurvey
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Destination, Outbox, Sleep
 from app.relay.attempts import Attempts
-from app.relay.lane import QUANTUM_SECONDS
 from app.relay.leases import Leases
 from app.relay.memory import Memory
 from app.relay.outage import Outage, Retry
 from app.relay.roster import Roster
 from app.relay.settler import Settler
+from app.relay.shares import Shares
 from app.relay.slots import Slots
 from app.relay.tools import Tools
-from app.telemetry import LANES_HELD, LANES_SUSPENDED, WINDOW_BYTES
+from app.telemetry import LANES_HELD, WINDOW_BYTES
 
 TICK_SECONDS: Final = 0.05
 # Hints come as often as batches are recorded; the database is not looked at more often than this.
@@ -59,13 +58,10 @@ class Relay:
         """Take the outbox, the destinations by kind, and the set-up as this process knows it."""
         self._outbox = outbox
         self._destinations = destinations
-        self._max_lanes = max_lanes
         self._lease_seconds = lease_seconds
         self._monotonic = monotonic
         self._sleep = sleep
         self._hint = asyncio.Event()
-        self._crowded_since: float | None = None
-        self._epoch: int | None = None
         self._roster: Roster | None = None
         self._leases = Leases(lease_seconds=lease_seconds, monotonic=monotonic)
         self._outage = Outage(sleep=sleep, monotonic=monotonic)
@@ -88,6 +84,7 @@ class Relay:
             monotonic=monotonic,
             random=random,
         )
+        self._shares = Shares(self._tools, max_lanes=max_lanes)
 
     def wake(self, lanes: frozenset[LaneId]) -> None:
         """Hear from this process that lanes have something owed: a hint that saves a tick."""
@@ -124,10 +121,10 @@ class Relay:
         retry = Retry(self._outage, part="schedule")
         while not stop.is_set():
             try:
-                self._follow_set_up(roster)
+                roster.follow_set_up()
                 survey = await self._outbox.survey()
                 roster.notice(survey.awake)
-                await self._take_share(survey, roster, stop)
+                await self._shares.take(survey, roster, stop)
                 retry.succeeded()
             except StoreUnavailable as error:
                 await retry.pause(error)
@@ -137,35 +134,6 @@ class Relay:
             LANES_HELD.set(len(self._leases))
             WINDOW_BYTES.set(self._tools.memory.taken_bytes)
             await self._next_tick(stop)
-
-    def _follow_set_up(self, roster: Roster) -> None:
-        epoch = self._tools.configuration().epoch
-        if epoch != self._epoch:
-            self._epoch = epoch
-            roster.reconsider()
-
-    async def _take_share(self, survey: LaneSurvey, roster: Roster, stop: asyncio.Event) -> None:
-        """Hold as many lanes as a fair share allows, no more, and let those that wait have their turn."""
-        LANES_SUSPENDED.set(survey.suspended)
-        # All shares together are all lanes: who comes first takes one more where they do not divide evenly.
-        share = min(self._max_lanes, -(-(survey.active - survey.rank) // max(1, survey.replicas)))
-        room = share - len(self._leases)
-        if room < 0:
-            roster.shed(-room)
-        self._rotate_if_crowded(survey, roster, is_full=room <= 0)
-        if room > 0 and survey.waiting and not stop.is_set():
-            asked_at = self._monotonic()
-            roster.start(await self._outbox.lease(min(room, survey.waiting)), asked_at=asked_at)
-
-    def _rotate_if_crowded(self, survey: LaneSurvey, roster: Roster, *, is_full: bool) -> None:
-        # Lanes that wait for a moment only are those another replica is about to take.
-        if not survey.waiting or not is_full:
-            self._crowded_since = None
-        elif self._crowded_since is None:
-            self._crowded_since = self._monotonic()
-        elif self._monotonic() - self._crowded_since >= QUANTUM_SECONDS:
-            roster.rotate(survey.waiting)
-            self._crowded_since = self._monotonic()
 
     async def _renew(self, roster: Roster) -> None:
         retry = Retry(self._outage, part="renew", longest_seconds=self._lease_seconds / 10)

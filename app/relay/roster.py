@@ -32,6 +32,7 @@ class Roster:
         self._group = group
         self._runners: dict[LaneId, LaneRunner] = {}
         self._tasks: dict[LaneId, asyncio.Task[None]] = {}
+        self._epoch: int | None = None
         self._unfinished: set[asyncio.Task[None]] = set()
 
     def start(self, leases: Iterable[Lease], *, asked_at: float) -> None:
@@ -72,13 +73,16 @@ class Roster:
         for runner in self._runners.values():
             runner.nudge()
 
-    def reconsider(self) -> None:
+    def follow_set_up(self) -> None:
         """Let runners see that the set-up has changed; those at rest only where their endpoint is to get nothing."""
-        endpoints = self._tools.configuration().endpoints
+        configuration = self._tools.configuration()
+        if configuration.epoch == self._epoch:
+            return
+        self._epoch, endpoints = configuration.epoch, configuration.endpoints
         for runner in self._runners.values():
             endpoint = endpoints.get(runner.lease.endpoint_id)
             if endpoint is None or is_stopped(endpoint):
-                runner.reconsider()
+                runner.wake()
             else:
                 runner.nudge()
 

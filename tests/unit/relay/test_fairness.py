@@ -175,7 +175,7 @@ async def test_a_very_slow_rate_is_kept_where_lanes_take_turns() -> None:
     for lane_id in range(1, 5):
         outbox.owe(*make_many(1000, lane_id))
     replica = Replica(outbox, set_up, receivers := Receivers(takes=lambda _: 0.2))
-    replica.relay._max_lanes = 2
+    replica.relay._shares._max_lanes = 2
 
     async with replica:
         await pass_time(100.0)

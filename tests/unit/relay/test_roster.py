@@ -107,7 +107,7 @@ async def test_a_lane_that_hangs_keeps_one_place_only() -> None:
 
 def crowded(replica: Replica, *, max_lanes: int) -> Replica:
     """Let a replica hold so many lanes at most."""
-    replica.relay._max_lanes = max_lanes
+    replica.relay._shares._max_lanes = max_lanes
     return replica
 
 
