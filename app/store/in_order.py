@@ -5,7 +5,6 @@ takes one out of the way wakes those behind it, in the same transaction. Both ha
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,19 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import Lease
 from app.domain.ids import LaneId, ReplicaId
 from app.store import lanes
+from app.store.owed import Parking
 
 # How many behind one that is out of the way are woken at once; the last of them wakes the next.
 WOKEN_AT_ONCE: Final = 64
 
 OrderKeys = Collection[tuple[LaneId, int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parking:
-    """A delivery that is due, and the one it waits for, which is not at hand."""
-
-    row_id: int
-    behind: int
 
 
 async def park(connection: AsyncConnection, replica: ReplicaId, lease: Lease, parked: Sequence[Parking]) -> None:

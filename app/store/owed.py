@@ -34,7 +34,6 @@ from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
 from app.store.columns import now, this_moment
 from app.store.events import stored_event
-from app.store.in_order import Parking
 from app.store.schema import delivery, endpoint, event, subscription
 
 
@@ -44,6 +43,14 @@ class NextDue:
 
     due_at: datetime
     is_due: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parking:
+    """A delivery that is due, and the one it waits for, which is not at hand."""
+
+    row_id: int
+    behind: int
 
 
 async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
