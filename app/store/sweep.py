@@ -130,7 +130,13 @@ def _failing_for_long(seconds: float) -> Select[Any]:
     return (
         select(lane.c.endpoint_id)
         .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
-        .where(lane.c.failing_since < now(-seconds), endpoint.c.disabled_at.is_(None), endpoint.c.deleted_at.is_(None))
+        .where(
+            lane.c.failing_since < now(-seconds),
+            # One failure and then silence is no failing for days.
+            lane.c.last_served > now(-_DAY_SECONDS),
+            endpoint.c.disabled_at.is_(None),
+            endpoint.c.deleted_at.is_(None),
+        )
         .limit(_LOOKED_AT_A_SWEEP)
     )
 

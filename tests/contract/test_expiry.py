@@ -73,7 +73,8 @@ async def test_an_endpoint_that_failed_for_days_is_disabled(stored: Stored) -> N
     first, second = await stored.rows("lane", "id")
     await stored.store.record([heard(*make_events(1))])
     for row, days in ((first, 5.1), (second, 4.9)):
-        await stored.execute(update(lane).where(lane.c.id == row.id).values(failing_since=now(-days * DAY)))
+        failing = {"failing_since": now(-days * DAY), "last_served": now(-60.0)}
+        await stored.execute(update(lane).where(lane.c.id == row.id).values(**failing))
     outbox = stored.outbox()
 
     await outbox.sweep()
@@ -81,3 +82,14 @@ async def test_an_endpoint_that_failed_for_days_is_disabled(stored: Stored) -> N
     disabled = {row.id: row.disabled_reason for row in await stored.rows("endpoint", "id")}
     assert disabled == {first.endpoint_id: "Every attempt failed for 5 days.", second.endpoint_id: None}
     assert [each.lane_id for each in await outbox.lease(10)] == [second.id]
+
+
+async def test_one_failure_and_then_silence_disables_nothing(stored: Stored) -> None:
+    """Nobody has asked since."""
+    await stored.add_subscribed()
+    silent = {"failing_since": now(-9 * DAY), "last_served": now(-8 * DAY)}
+    await stored.execute(update(lane).values(**silent))
+
+    await stored.outbox().sweep()
+
+    assert [row.disabled_at for row in await stored.rows("endpoint", "id")] == [None]
