@@ -11,11 +11,12 @@ from pydantic import BaseModel, Field
 
 from app.api.auth import Tenant
 from app.api.errors import Problem, not_found, wrong_state
+from app.api.fields import id_in
 from app.api.openapi import problems
 from app.api.state import ApiState, State
 from app.aws.errors import AwsError
 from app.domain.errors import SourceError
-from app.domain.ids import SourceId, TenantId, parse_id
+from app.domain.ids import SourceId, TenantId
 from app.sources import PullKind
 from app.sources.dead_letters import DeadLetterQueue, DeadLetterQueues, RedriveState
 from app.store import sources
@@ -82,9 +83,7 @@ async def redrive_dead_letters(tenant: Tenant, state: State, source_id: str) -> 
 
 async def _open(state: ApiState, tenant: TenantId, source_id: str) -> DeadLetterQueues:
     """Find a source's dead-letter queues; no connection to the database is kept meanwhile. Raises Problem."""
-    raw = parse_id("src", source_id)
-    if raw is None:
-        raise not_found("source")
+    raw = id_in("src", source_id, "source")
     async with state.database.read() as connection:
         found = await sources.find(connection, tenant, SourceId(raw))
     if found is None:

@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 
 from app.api.auth import Tenant
 from app.api.errors import not_found, wrong_state
-from app.api.fields import UtcTime
+from app.api.fields import UtcTime, id_in
 from app.api.filters import EndpointIdParameter, EventIdParameter, SubscriptionIdParameter
 from app.api.openapi import problems
 from app.api.paging import Page, PageQuery, cut_page, read_cursor
 from app.api.state import State
-from app.domain.ids import DeliveryKey, parse_id, public_id
+from app.domain.ids import DeliveryKey, public_id
 from app.domain.verdict import DeadReason, DeliveryStatus
 from app.store import deliveries
 from app.store.deliveries import Attempt, Delivery, DeliveryFilter
@@ -160,7 +160,4 @@ def _refuse(answer: RetryAnswer) -> None:
 
 
 def _key(text: str) -> DeliveryKey:
-    raw = parse_id("dlv", text)
-    if raw is None:
-        raise not_found("delivery")
-    return DeliveryKey(raw)
+    return DeliveryKey(id_in("dlv", text, "delivery"))

@@ -10,13 +10,13 @@ from app.api.auth import Tenant
 from app.api.bodies import JsonObject, drop_unchanged
 from app.api.endpoint_fields import EndpointFields, RetryFields, read_changed, read_new
 from app.api.errors import not_found
-from app.api.fields import UtcTime
+from app.api.fields import UtcTime, id_in
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
 from app.destinations.signing import secret_text
 from app.domain.configuration import Consequence, Endpoint, OnDead, Ordering
-from app.domain.ids import EndpointId, parse_id, public_id
+from app.domain.ids import EndpointId, public_id
 from app.store import endpoints
 from app.store.epoch import lock_changes
 from app.store.place import Place
@@ -141,10 +141,7 @@ async def delete_endpoint(tenant: Tenant, state: State, endpoint_id: str) -> Non
 
 
 def _id(text: str) -> EndpointId:
-    raw = parse_id("ep", text)
-    if raw is None:
-        raise not_found("endpoint")
-    return EndpointId(raw)
+    return EndpointId(id_in("ep", text, "endpoint"))
 
 
 def _place(endpoint: Endpoint) -> Place:

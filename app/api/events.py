@@ -8,13 +8,14 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from app.api.auth import Tenant
 from app.api.deliveries import DeliveryView, delivery_view
 from app.api.errors import not_found
+from app.api.fields import id_in
 from app.api.filters import InstantParameter, TextParameter, raw_parameter
 from app.api.openapi import problems
 from app.api.paging import Page, PageParameters, PageQuery, cut_page, read_cursor
 from app.api.state import State
 from app.domain.configuration import Subscription
 from app.domain.event import Change, StoredEvent
-from app.domain.ids import EventId, parse_id, public_id
+from app.domain.ids import EventId, public_id
 from app.domain.matching import why_not
 from app.domain.rendering import event_fields
 from app.store import deliveries, events, subscriptions
@@ -172,7 +173,4 @@ def _view(stored: StoredEvent) -> EventView:
 
 
 def _id(text: str) -> EventId:
-    raw = parse_id("evt", text)
-    if raw is None:
-        raise not_found("event")
-    return EventId(raw)
+    return EventId(id_in("evt", text, "event"))

@@ -15,10 +15,11 @@ from fastapi.security import HTTPBearer
 
 from app.api.body_limit import LIMIT_BYTES
 from app.api.errors import Problem, method_not_allowed, not_found
+from app.api.fields import id_in
 from app.api.head import IS_HEAD
 from app.api.openapi import problems
 from app.api.state import ApiState, State
-from app.domain.ids import SourceId, parse_id
+from app.domain.ids import SourceId
 from app.domain.message import Road
 from app.ingest.push import Arriving, Pushes, PushResult
 
@@ -157,10 +158,7 @@ def _pushes(state: ApiState) -> Pushes:
 
 
 def _id(text: str) -> SourceId:
-    raw = parse_id("src", text)
-    if raw is None:
-        raise not_found("source")
-    return SourceId(raw)
+    return SourceId(id_in("src", text, "source"))
 
 
 def _tokens_of(request: Request) -> list[str]:

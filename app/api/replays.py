@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.auth import Tenant
 from app.api.bodies import JsonObject, merge_known, validate
 from app.api.errors import invalid_field, not_found, wrong_state
-from app.api.fields import UtcTime
+from app.api.fields import UtcTime, id_in
 from app.api.filters import EndpointIdParameter, InstantParameter, SubscriptionIdParameter, TextParameter
 from app.api.openapi import problems, takes
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import State
-from app.domain.ids import ReplayId, TenantId, parse_id, public_id
+from app.domain.ids import ReplayId, TenantId, public_id
 from app.domain.verdict import DeliveryStatus
 from app.store import configuration, endpoints, replay, replay_slice, subscriptions
 from app.store.events import EventFilter
@@ -168,10 +168,7 @@ async def _find(state: State, tenant: TenantId, replay_id: ReplayId) -> Replay:
 
 
 def _id(text: str) -> ReplayId:
-    raw = parse_id("rpl", text)
-    if raw is None:
-        raise not_found("replay")
-    return ReplayId(raw)
+    return ReplayId(id_in("rpl", text, "replay"))
 
 
 def _wanted(said: ReplayFilter) -> Wanted:

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request, Response
 from app.api.auth import Tenant
 from app.api.bodies import JsonObject
 from app.api.errors import not_found, wrong_state
+from app.api.fields import id_in
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.source_fields import SourceFields, has_token, make_token, read_changed, read_new
 from app.api.source_view import BaseUrl, SourceMade, SourceView, view_source, with_token
 from app.api.state import State
 from app.domain.configuration import Source
-from app.domain.ids import SourceId, parse_id
+from app.domain.ids import SourceId
 from app.store import sources
 from app.store.epoch import lock_changes
 from app.store.place import Place
@@ -133,10 +134,7 @@ def _known(found: Source | None) -> Source:
 
 
 def _id(text: str) -> SourceId:
-    raw = parse_id("src", text)
-    if raw is None:
-        raise not_found("source")
-    return SourceId(raw)
+    return SourceId(id_in("src", text, "source"))
 
 
 def _place(source: Source) -> Place:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from app.api.auth import Tenant
 from app.api.bodies import JsonObject, drop_unchanged, merge_known, refuse_fields, validate
 from app.api.errors import Problem, invalid_field, not_found
-from app.api.fields import UtcTime
+from app.api.fields import UtcTime, id_in
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
@@ -165,10 +165,7 @@ def _no_endpoint() -> Problem:
 
 
 def _id(text: str) -> SubscriptionId:
-    raw = parse_id("sub", text)
-    if raw is None:
-        raise not_found("subscription")
-    return SubscriptionId(raw)
+    return SubscriptionId(id_in("sub", text, "subscription"))
 
 
 def _place(subscription: Subscription) -> Place:

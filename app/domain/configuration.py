@@ -101,6 +101,11 @@ class Source:
     updated_at: datetime
 
     @property
+    def setup(self) -> tuple[TenantId, str, Mapping[str, JSON]]:
+        """What it is opened by: a change of this, and of nothing else, opens it anew."""
+        return self.tenant_id, self.kind, dict(self.config)
+
+    @property
     def profile(self) -> Profile:
         """Which store's ways its messages follow where they do not say so themselves."""
         profile = self.config.get("profile")

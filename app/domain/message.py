@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from app.domain.event import Event
 from app.domain.ids import LaneId, SourceId, TenantId
@@ -60,7 +60,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """All that one message said. A test event has neither events nor refusals."""
+    """All that one message said; several documents in one may say events, refusals and a test event together."""
 
     events: tuple[Event, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -85,3 +85,16 @@ class Recorded:
     deliveries: int
     quarantined: int
     lanes: frozenset[LaneId] = field(default_factory=frozenset)
+
+    def __add__(self, other: "Recorded") -> "Recorded":
+        """Give what two batches became together."""
+        return Recorded(
+            events=self.events + other.events,
+            duplicates=self.duplicates + other.duplicates,
+            deliveries=self.deliveries + other.deliveries,
+            quarantined=self.quarantined + other.quarantined,
+            lanes=self.lanes | other.lanes,
+        )
+
+
+NOTHING: Final = Recorded(events=0, duplicates=0, deliveries=0, quarantined=0)

@@ -2,15 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from app.domain.errors import StoreRefused
-from app.domain.message import Decoded, Heard, Recorded, Refusal
+from app.domain.message import NOTHING, Decoded, Heard, Recorded, Refusal
 
 Record = Callable[[Sequence[Heard]], Awaitable[Recorded]]
 Hopeless = list[tuple[Heard, StoreRefused]]
-
-NOTHING: Final = Recorded(events=0, duplicates=0, deliveries=0, quarantined=0)
 
 
 async def record_good(record: Record, batch: Sequence[Heard]) -> tuple[Recorded, Hopeless]:
@@ -31,7 +28,7 @@ async def _record_halves(record: Record, batch: Sequence[Heard]) -> tuple[Record
     middle = len(batch) // 2
     first, lost = await record_good(record, batch[:middle])
     second, also_lost = await record_good(record, batch[middle:])
-    return _sum(first, second), lost + also_lost
+    return first + second, lost + also_lost
 
 
 async def _record_pieces(record: Record, heard: Heard, refused: StoreRefused) -> tuple[Recorded, Hopeless]:
@@ -64,13 +61,3 @@ def _quarantined(decoded: Decoded, refused: StoreRefused) -> Decoded:
         reason, raw = decoded.refusals[0].reason, decoded.refusals[0].raw
     plain = reason.encode("ascii", "backslashreplace").decode("ascii").replace("\0", "\\x00")
     return Decoded(refusals=(Refusal(reason=plain, raw=raw),))
-
-
-def _sum(first: Recorded, second: Recorded) -> Recorded:
-    return Recorded(
-        events=first.events + second.events,
-        duplicates=first.duplicates + second.duplicates,
-        deliveries=first.deliveries + second.deliveries,
-        quarantined=first.quarantined + second.quarantined,
-        lanes=first.lanes | second.lanes,
-    )

@@ -1,7 +1,7 @@
 """The left half as a whole: a poller for each source we poll, what is pushed to us, and the recorder they share."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,8 +128,4 @@ class Intake:
 
 
 def _is_outdated(running: _Running, wanted: Source | None) -> bool:
-    return wanted is None or _setup(running.poller.source) != _setup(wanted)
-
-
-def _setup(source: Source) -> tuple[int, str, Mapping[str, object]]:
-    return source.tenant_id, source.kind, dict(source.config)
+    return wanted is None or running.poller.source.setup != wanted.setup

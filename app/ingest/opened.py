@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
@@ -39,7 +39,7 @@ class Opened:
 
     def is_outdated(self, wanted: Source | None) -> bool:
         """Tell whether the source is gone, rests, or is set up otherwise now."""
-        return wanted is None or wanted.is_paused or _setup(self._source) != _setup(wanted)
+        return wanted is None or wanted.is_paused or self._source.setup != wanted.setup
 
     async def run(self) -> None:
         """Write down how the source fares until it is retired and nobody visits it any more, then close it."""
@@ -100,7 +100,3 @@ class Opened:
     def _look_around(self) -> None:
         if self._retired.is_set() and self._visits == 0:
             self._through.set()
-
-
-def _setup(source: Source) -> tuple[int, str, Mapping[str, object]]:
-    return source.tenant_id, source.kind, dict(source.config)

@@ -16,7 +16,7 @@ from app.store.schema import source
 
 # Finer than this nobody reads a source's last sign of life, and every batch would wait for its source's row.
 _SIGN_OF_LIFE_SECONDS: Final = 1.0
-_REASON_CHARACTERS: Final = 2_000
+REASON_CHARACTERS: Final = 2_000
 
 
 async def put_in_quarantine(connection: AsyncConnection, batch: Sequence[Heard]) -> int:
@@ -112,7 +112,7 @@ def _quarantine_id(heard: Heard, refusal: Refusal) -> QuarantineId:
 
 
 def _storable(text: str) -> str:
-    return storable_text(text, limit=_REASON_CHARACTERS)
+    return storable_text(text, limit=REASON_CHARACTERS)
 
 
 # Past Core, as the events are: a batch with one refusal in it should cost one short statement more.

@@ -10,7 +10,7 @@ from app.domain.configuration import Configuration, SourceState
 from app.domain.errors import StoreError
 from app.domain.ids import EventId, LaneId, SourceId, TenantId
 from app.domain.matching import Matcher
-from app.domain.message import Heard, Recorded
+from app.domain.message import NOTHING, Heard, Recorded
 from app.store import configuration, heard, lanes
 from app.store.database import Database, is_partition_missing
 from app.store.days import EventDays
@@ -36,7 +36,7 @@ class SqlEventStore:
     async def record(self, batch: Sequence[Heard]) -> Recorded:
         """Write a batch down in one transaction, then wake the lanes that owe something; see the port."""
         if not batch:
-            return Recorded(events=0, duplicates=0, deliveries=0, quarantined=0)
+            return NOTHING
         recorded = await self.transact(lambda connection: self._write_heard(connection, batch))
         await self.wake(recorded.lanes)
         return recorded

@@ -17,11 +17,12 @@ from app.domain.configuration import Profile
 from app.domain.errors import StoreRefused
 from app.domain.event import Event
 from app.domain.ids import EventId, LaneId, QuarantineId, SourceId, TenantId
-from app.domain.message import Decoded, Heard, Recorded, Refusal
+from app.domain.message import NOTHING, Decoded, Heard, Recorded, Refusal
 from app.store import sources
 from app.store.clearing import Cleared, Run, Step, claim, clear, remove
 from app.store.columns import storable_text
 from app.store.database import Database, is_partition_missing, trial
+from app.store.heard import REASON_CHARACTERS
 from app.store.quarantine import Kept, Quarantined, fitting, get_quarantined, read_kept
 from app.store.record import SqlEventStore
 from app.store.schema import quarantine
@@ -30,7 +31,6 @@ from app.telemetry import EVENTS
 SLICE_BYTES: Final = 4 * 1024 * 1024
 # What was decoded of a slice by then is recorded, the rest comes with the next.
 SLICE_SECONDS: Final = 0.5
-REASON_CHARACTERS: Final = 2_000
 
 _log = structlog.get_logger(__name__)
 
@@ -173,13 +173,7 @@ class Reprocessing:
         settled = [await self._settle([each]) for each in tried]
         return _Settled(
             there=[each for one in settled for each in one.there],
-            recorded=Recorded(
-                events=sum(one.recorded.events for one in settled),
-                duplicates=sum(one.recorded.duplicates for one in settled),
-                deliveries=sum(one.recorded.deliveries for one in settled),
-                quarantined=sum(one.recorded.quarantined for one in settled),
-                lanes=frozenset[LaneId]().union(*(one.recorded.lanes for one in settled)),
-            ),
+            recorded=sum((one.recorded for one in settled), start=NOTHING),
         )
 
     async def _write(self, connection: AsyncConnection, tried: Sequence[_Tried]) -> _Settled:
