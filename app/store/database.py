@@ -13,6 +13,7 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from app.domain.errors import SettingsError, StoreError, StoreRefused, StoreUnavailable
 
@@ -229,8 +230,9 @@ def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
     def _prepare(connection: Any, _record: object) -> None:
         connection.create_function("bucketpost_now", 0, lambda: time.time_ns() // 1000)
         cursor = connection.cursor()
+        _write_ahead(cursor)
         # FULL: an acknowledged event survives a power cut, not only a killed process.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -240,6 +242,21 @@ def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _write_ahead(cursor: Any) -> None:
+    # SQLite does not wait by itself while another connection turns the same new file to WAL: the one that must upgrade
+    # its lock is told "locked" at once, whatever the busy timeout (https://sqlite.org/c3ref/busy_handler.html).
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            await_only(asyncio.sleep(0.02))
+        else:
+            return
 
 
 def _sqlite_path(url: str) -> Path:
