@@ -3,6 +3,7 @@
 It runs the code of this repository in a directory of its own, with none of the developer's own settings.
 """
 
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,14 @@ class Gateway:
             session.get(f"{self.url}/metrics") as answer,
         ):
             return await answer.text()
+
+    async def lanes_held(self) -> int:
+        """Ask how many lanes it holds; 0 when it does not answer."""
+        try:
+            figure = re.search(r"^bucketpost_lanes_held (\S+)", await self.metrics(), re.MULTILINE)
+        except (aiohttp.ClientError, TimeoutError):
+            return 0
+        return int(float(figure.group(1))) if figure else 0
 
     async def kill(self) -> None:
         """End it as kill -9 does."""

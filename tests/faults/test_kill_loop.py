@@ -1,0 +1,60 @@
+"""F1: replicas killed with -9 at random, again and again, under a steady load on ordered endpoints."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from tests.bed.faults.cluster import Cluster
+from tests.bed.faults.figures import Figures, Scale
+from tests.bed.faults.oracle import judge, percentile
+from tests.bed.faults.producer import Producer
+from tests.bed.faults.witness import Behaviour, Witness
+
+ENDPOINTS = 50
+KEYS_EACH = 4
+EVENTS_A_SECOND = 100
+LEASE_SECONDS = 10
+IN_FLIGHT = 8
+
+
+async def test_kills_lose_nothing_and_keep_the_order(
+    postgres_url: str, make_cluster: Callable[..., Cluster], witness: Witness, figures: Figures, scale: Scale
+) -> None:
+    """Lost 0, out of order 0, and no more repeated than the killed replicas can have had under way."""
+    kills = scale.of(short=10, long=60)
+    chance = random.Random(1)  # noqa: S311 -- a reproducible choice of moments
+    cluster = make_cluster(postgres_url)
+    await cluster.start()
+    await witness.behave("*", Behaviour(delay_up_to_seconds=0.3))
+    paths = [f"/{number}" for number in range(ENDPOINTS)]
+    await cluster.add_receivers(witness, paths, ordering="key", max_in_flight=IN_FLIGHT)
+    keys = [f"{number}/{key}.jpg" for number in range(ENDPOINTS) for key in range(KEYS_EACH)]
+    producer = Producer(cluster.urls, cluster.token, keys, rate=EVENTS_A_SECOND)
+    stop = asyncio.Event()
+    held = 0
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(producer.run(stop))
+        for _ in range(kills):
+            await asyncio.sleep(chance.uniform(2, 6 if scale.is_long else 4))
+            victim = chance.choice(cluster.replicas)
+            held += await victim.lanes_held()
+            await victim.kill()
+            await asyncio.sleep(1)
+            victim.start()
+            await victim.ready(within=60)
+        stop.set()
+    await cluster.drained(within=60)
+
+    verdict = judge(producer.changes, witness.sightings(), lambda key: ["/" + key.partition("/")[0]])
+    latency = percentile(verdict.latencies, 0.99)
+    figures.report(
+        "F1",
+        {"kills": kills, **verdict.figures(), "bound of duplicates": held * IN_FLIGHT, "p99 seconds": latency},
+        {
+            "nothing lost, nothing out of order, nothing made up": verdict.is_right,
+            "duplicates within what was under way": verdict.duplicates <= held * IN_FLIGHT,
+            "the lanes of a killed one go on within the lease and 2 s (p99)": latency <= LEASE_SECONDS + 2,
+            "something was sent": verdict.acknowledged > kills * EVENTS_A_SECOND,
+        },
+    )
