@@ -106,6 +106,14 @@ def identify(said: Said) -> tuple[EventId, date]:
     return EventId(seconds.to_bytes(4, "big") + digest[:12]), moment.date()
 
 
+def operator_event_id(tenant_id: TenantId, event_type: str, about: str, at: datetime) -> EventId:
+    """Give the id of what the gateway tells of itself: one of a kind, a thing and a moment."""
+    moment = at.astimezone(UTC)
+    seconds = int(moment.timestamp()) & 0xFFFFFFFF
+    digest = _hash((b"op1", tenant_id, event_type, about, moment.isoformat(timespec="microseconds")))
+    return EventId(seconds.to_bytes(4, "big") + digest[:12])
+
+
 def delivery_key(event_id: EventId, subscription_id: SubscriptionId) -> DeliveryKey:
     """Give the one key of event and subscription; it keeps the event's prefix, for the index's sake."""
     return DeliveryKey(event_id[:4] + _hash((b"dl1", event_id, subscription_id))[:12])

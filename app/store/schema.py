@@ -84,6 +84,9 @@ source = Table(
     Column("last_received_at", Instant),
     Column("last_event_at", Instant),
     Column("test_event_at", Instant),
+    Column("failing_since", Instant),
+    Column("stalled_at", Instant),
+    Column("stalled_by", Text),  # which sign of a stall it was: it ends when that sign does
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
@@ -114,7 +117,8 @@ endpoint = Table(
     Column("deleted_at", Instant),
 )
 
-# `emptied_at`: when nothing was owed through a deleted subscription any more.
+# `emptied_at`: when nothing was owed through a deleted subscription any more. `hears_gateway`: its filter names
+# operator events; who has one to tell finds the few it goes to by that.
 subscription = Table(
     "subscription",
     metadata,
@@ -123,11 +127,18 @@ subscription = Table(
     Column("name", Text, nullable=False),
     Column("endpoint_id", LargeBinary, nullable=False),
     Column("filter", JSON, nullable=False),
+    Column("hears_gateway", Boolean, nullable=False),
     Column("format", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
     Column("emptied_at", Instant),
+)
+Index(
+    "ix_subscription_hears_gateway",
+    subscription.c.tenant_id,
+    postgresql_where=subscription.c.hears_gateway,
+    sqlite_where=subscription.c.hears_gateway,
 )
 
 # The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.

@@ -271,6 +271,9 @@ def upgrade() -> None:
         sa.Column("last_received_at", Instant(), nullable=True),
         sa.Column("last_event_at", Instant(), nullable=True),
         sa.Column("test_event_at", Instant(), nullable=True),
+        sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("stalled_at", Instant(), nullable=True),
+        sa.Column("stalled_by", sa.Text(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
@@ -283,12 +286,20 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("endpoint_id", sa.LargeBinary(), nullable=False),
         sa.Column("filter", sa.JSON(), nullable=False),
+        sa.Column("hears_gateway", sa.Boolean(), nullable=False),
         sa.Column("format", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
         sa.Column("emptied_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_subscription"),
+    )
+    op.create_index(
+        "ix_subscription_hears_gateway",
+        "subscription",
+        ["tenant_id"],
+        postgresql_where=sa.text("hears_gateway"),
+        sqlite_where=sa.text("hears_gateway"),
     )
     op.create_table(
         "tenant",
