@@ -247,6 +247,8 @@ delivery = Table(
     Index(None, "lane_id", "due_at", "id"),
     Index(None, "subscription_id"),  # what a deleted subscription still owes, on whichever lanes
     Index(None, "tenant_id", "created_at", "delivery_key"),
+    # A number must not come again: what is settled twice would find another delivery.
+    sqlite_autoincrement=True,
 )
 
 Index(
