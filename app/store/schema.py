@@ -319,6 +319,7 @@ dead_letter = Table(
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant, nullable=False),
     Index(None, "tenant_id", "created_at", "delivery_key"),
+    Index(None, "ended_at"),
 )
 
 quarantine = Table(
@@ -334,6 +335,7 @@ quarantine = Table(
     Column("last_seen_at", Instant, nullable=False),
     Index(None, "tenant_id", "first_seen_at", "id"),
     Index(None, "source_id"),
+    Index(None, "last_seen_at"),
 )
 
 # A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.

@@ -89,6 +89,7 @@ def upgrade() -> None:
         "dead_letter",
         ["tenant_id", "created_at", "delivery_key"],
     )
+    op.create_index("ix_dead_letter_ended_at", "dead_letter", ["ended_at"])
     op.create_table(
         "delivery",
         sa.Column(
@@ -226,6 +227,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_tenant_id_first_seen_at_id", "quarantine", ["tenant_id", "first_seen_at", "id"])
     op.create_index("ix_quarantine_source_id", "quarantine", ["source_id"])
+    op.create_index("ix_quarantine_last_seen_at", "quarantine", ["last_seen_at"])
     op.create_table(
         "replay",
         sa.Column("id", sa.LargeBinary(), nullable=False),
