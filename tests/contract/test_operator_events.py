@@ -17,9 +17,12 @@ from app.domain.outcome import Outcome
 from app.domain.verdict import Verdict
 from app.store import endpoints, expiry, heard
 from app.store.columns import now
+from app.store.events import EventFilter
+from app.store.replay import Wanted
 from app.store.schema import delivery, pulse, source
 from tests.bed.stored import SOURCE, Stored, dead, make_events, only_lease, owed_by
 from tests.bed.stored import heard as said
+from tests.contract.test_replay import do_slice, make
 
 DAY: Final = 86_400.0
 ALL: Final = Filter(events=("gateway.*",))
@@ -291,6 +294,22 @@ async def test_what_is_told_is_delivered_like_any_event(stored: Stored) -> None:
     assert owed.stored is not None
     assert owed.stored.event.is_operator_event
     assert owed.stored.event.key_text == public_id("ep", endpoint_id)
+
+
+async def test_a_replay_owes_operator_events_to_later_subscriptions(stored: Stored) -> None:
+    """To those that name them; asked for by bucket or key there are none."""
+    endpoint_id = await stored.add_endpoint()
+    await add_operator(stored)
+    async with stored.database.write() as connection:
+        await endpoints.disable(connection, endpoint_id, reason="It answers nothing.")
+    later = await add_operator(stored)
+    await stored.add_subscribed()
+    filters = (EventFilter(bucket="photos"), EventFilter(key_prefix=b"ep"), EventFilter(type="gateway.endpoint.*"))
+
+    slices = [await do_slice(stored, await make(stored, Wanted(events=each))) for each in filters]
+
+    assert [(each.looked_at, each.owed) for each in slices] == [(0, 0), (0, 0), (1, 1)]
+    assert len(await owed_to(stored, later)) == 1
 
 
 def disabling(settlement: Settlement) -> Settlement:
