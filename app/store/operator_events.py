@@ -1,7 +1,6 @@
-"""Operator events: written down with what they tell of, in its own transaction, where a subscription names them.
+"""Operator events: what is told of an endpoint disabled, a delivery dead, a source stalled.
 
-Nobody's wish costs one look at an index that is almost empty. The lanes they go to are not locked here, since whoever
-tells holds others: the sweep wakes them within a second.
+Each is written in the transaction of what it tells of, once that is done. Who hears it is in hearing.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,16 +11,16 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import JSON, Filter, Ordering
+from app.domain.configuration import JSON
 from app.domain.event import Event
-from app.domain.ids import EndpointId, EventId, LaneId, SourceId, SubscriptionId, TenantId, public_id
-from app.domain.matching import matches
+from app.domain.ids import EndpointId, EventId, SourceId, TenantId, public_id
 from app.domain.operator_event import OperatorEventType, operator_event
 from app.domain.rendering import instant_text
+from app.store import hearing
 from app.store.columns import one_of
+from app.store.hearing import Told
 from app.store.history import Debt
-from app.store.insert import NewEvent, Owing, insert_deliveries, insert_events
-from app.store.schema import endpoint, event, lane, subscription
+from app.store.schema import endpoint, event
 
 _Data = Mapping[str, str | datetime | None]
 _OPERATORS_OWN: Final = "gateway"
@@ -58,38 +57,25 @@ class Stall:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Listener:
-    """A subscription that names operator events, and where it leads."""
-
-    tenant_id: TenantId
-    subscription_id: SubscriptionId
-    wanted: Filter
-    endpoint_id: EndpointId
-    is_disabled: bool
-    lane_id: LaneId
-    ordering: Ordering
-
-
 async def tell_of_disabled(connection: AsyncConnection, disabled: Disabled) -> None:
     """Tell that an endpoint was disabled, once it is."""
-    listeners = await _listeners(connection, {disabled.tenant_id})
-    told = _Told(tenant_id=disabled.tenant_id, event=_event_of_disabled(disabled), of=disabled.endpoint_id)
-    await _write(connection, [told], listeners)
+    listeners = await hearing.listeners(connection, {disabled.tenant_id})
+    told = Told(tenant_id=disabled.tenant_id, event=_event_of_disabled(disabled), of=disabled.endpoint_id)
+    await hearing.tell(connection, [told], listeners)
 
 
 async def tell_of_deaths(connection: AsyncConnection, deaths: Sequence[Death]) -> None:
     """Tell that deliveries were given up; not those of operator events, which would go on for ever."""
-    listeners = await _listeners(connection, {each.debt.tenant_id for each in deaths})
+    listeners = await hearing.listeners(connection, {each.debt.tenant_id for each in deaths})
     if not listeners:
-        return
+        return  # rather than look for what the rest needs
     operators_own = await _operators_own(connection, [each.debt for each in deaths])
     worth_telling = [each for each in deaths if each.debt.event_id not in operators_own]
     names = await _names(connection, {each.debt.endpoint_id for each in worth_telling})
-    await _write(
+    await hearing.tell(
         connection,
         [
-            _Told(
+            Told(
                 tenant_id=each.debt.tenant_id,
                 event=_event_of_death(each, name=names.get(each.debt.endpoint_id)),
                 of=each.debt.endpoint_id,
@@ -102,18 +88,9 @@ async def tell_of_deaths(connection: AsyncConnection, deaths: Sequence[Death]) -
 
 async def tell_of_stalls(connection: AsyncConnection, stalls: Sequence[Stall]) -> None:
     """Tell that sources stalled."""
-    listeners = await _listeners(connection, {each.tenant_id for each in stalls})
-    told = [_Told(tenant_id=each.tenant_id, event=_event_of_stall(each), of=None) for each in stalls]
-    await _write(connection, told, listeners)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """An event, and the endpoint it tells of."""
-
-    tenant_id: TenantId
-    event: Event
-    of: EndpointId | None
+    listeners = await hearing.listeners(connection, {each.tenant_id for each in stalls})
+    told = [Told(tenant_id=each.tenant_id, event=_event_of_stall(each), of=None) for each in stalls]
+    await hearing.tell(connection, told, listeners)
 
 
 def _event_of_disabled(disabled: Disabled) -> Event:
@@ -156,65 +133,6 @@ def _event(tenant_id: TenantId, event_type: OperatorEventType, subject: str, dat
         name: instant_text(value) if isinstance(value, datetime) else value for name, value in data.items()
     }
     return operator_event(tenant_id, event_type, about=str(told[subject]), at=at, data=told)
-
-
-async def _listeners(connection: AsyncConnection, tenants: Collection[TenantId]) -> Sequence[_Listener]:
-    found = await connection.execute(
-        select(
-            subscription.c.tenant_id,
-            subscription.c.id,
-            subscription.c.filter,
-            endpoint.c.id.label("endpoint_id"),
-            endpoint.c.ordering,
-            endpoint.c.disabled_at,
-            lane.c.id.label("lane_id"),
-        )
-        .join(endpoint, endpoint.c.id == subscription.c.endpoint_id)
-        .join(lane, lane.c.endpoint_id == endpoint.c.id)
-        .where(
-            subscription.c.hears_gateway,
-            one_of(connection, subscription.c.tenant_id, tenants),
-            subscription.c.deleted_at.is_(None),
-            endpoint.c.deleted_at.is_(None),
-        )
-        .order_by(subscription.c.id)
-    )
-    return [
-        _Listener(
-            tenant_id=TenantId(row.tenant_id),
-            subscription_id=SubscriptionId(row.id),
-            wanted=Filter(events=tuple(row.filter["events"])),
-            endpoint_id=EndpointId(row.endpoint_id),
-            is_disabled=row.disabled_at is not None,
-            lane_id=LaneId(row.lane_id),
-            ordering=row.ordering,
-        )
-        for row in found
-    ]
-
-
-async def _write(connection: AsyncConnection, told: Sequence[_Told], listeners: Sequence[_Listener]) -> None:
-    """Write down the events that somebody wants, and what each owes."""
-    owing = [
-        Owing(
-            new=NewEvent(tenant_id=each.tenant_id, source_id=None, event=each.event, day=each.event.day),
-            lane_id=listener.lane_id,
-            endpoint_id=listener.endpoint_id,
-            subscription_id=listener.subscription_id,
-            ordering=listener.ordering,
-        )
-        for each in told
-        for listener in listeners
-        if _is_for(listener, each)
-    ]
-    await insert_events(connection, {each.new.event.id: each.new for each in owing}.values())
-    await insert_deliveries(connection, owing)
-
-
-def _is_for(listener: _Listener, told: _Told) -> bool:
-    if listener.is_disabled and listener.endpoint_id == told.of:
-        return False  # it takes nothing, least of all news of its own troubles
-    return listener.tenant_id == told.tenant_id and matches(listener.wanted, told.event)
 
 
 async def _operators_own(connection: AsyncConnection, debts: Sequence[Debt]) -> frozenset[EventId]:

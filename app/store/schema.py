@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from app.store.columns import Instant
@@ -133,12 +134,7 @@ subscription = Table(
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
     Column("emptied_at", Instant),
-)
-Index(
-    "ix_subscription_hears_gateway",
-    subscription.c.tenant_id,
-    postgresql_where=subscription.c.hears_gateway,
-    sqlite_where=subscription.c.hears_gateway,
+    Index(None, "tenant_id", postgresql_where=text("hears_gateway"), sqlite_where=text("hears_gateway")),
 )
 
 # The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.

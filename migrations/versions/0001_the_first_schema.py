@@ -298,7 +298,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_subscription"),
     )
     op.create_index(
-        "ix_subscription_hears_gateway",
+        "ix_subscription_tenant_id",
         "subscription",
         ["tenant_id"],
         postgresql_where=sa.text("hears_gateway"),
