@@ -28,6 +28,7 @@ from app.store.database import Database
 from app.store.lock import serving_alone
 from app.store.migrate import prepare
 from app.store.outbox import SqlOutbox
+from app.store.patience import Patience
 from app.store.pulse import SqlPulseStore
 from app.store.record import SqlEventStore
 from app.store.replaying import Replaying
@@ -61,7 +62,11 @@ class Gateway:
             self._database,
             replica,
             lease_seconds=settings.delivery.lease_seconds,
-            disable_after_seconds=settings.delivery.disable_after_days * 86_400,
+            patience=Patience(
+                disable_after_seconds=settings.delivery.disable_after_days * 86_400,
+                stalled_after_seconds=settings.ingest.stalled_after_seconds,
+                stalled_age_seconds=settings.ingest.stalled_age_seconds,
+            ),
         )
         self._pulses = Pulses(SqlPulseStore(self._database, replica))
         self._relay = self._build_relay()
