@@ -164,7 +164,7 @@ class Relay:
         renewed = [each for each in leases if each.lane_id in held and self._leases.holds(each)]
         self._leases.keep(renewed, asked_at=asked_at)
         for lost in (each for each in leases if each.lane_id not in held):
-            self._leases.drop(lost)
+            self._leases.lose(lost)
         roster.nudge()
 
     async def _sweep(self) -> None:
