@@ -101,13 +101,7 @@ class Cluster:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give what all replicas logged under a name."""
-        needle = f'"event": "{event}"'
-        return [
-            json.loads(line)
-            for replica in self.replicas
-            for line in replica.process.stderr().splitlines()
-            if needle in line or f'"event":"{event}"' in line
-        ]
+        return [line for replica in self.replicas for line in logged(replica, event)]
 
     async def _owes_nothing(self) -> bool:
         try:
@@ -117,3 +111,9 @@ class Cluster:
             return False
         await asyncio.sleep(0.1)
         return not page["data"]
+
+
+def logged(replica: Gateway, event: str) -> list[dict[str, Any]]:
+    """Give what one replica logged under a name."""
+    needle = f'"event": "{event}"'
+    return [json.loads(line) for line in replica.process.stderr().splitlines() if needle in line]
