@@ -1,6 +1,7 @@
 """The seams: what the two halves need from sources, store and destinations. Each method states its promise."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from app.domain.configuration import Configuration, Endpoint, SourceState
@@ -168,6 +169,9 @@ class Destination(Protocol):
 
 Wake = Callable[[frozenset[LaneId]], None]
 """Tell the relay of this process that lanes have something owed: a hint, never a promise."""
+
+Now = Callable[[], datetime]
+"""Tell the time, in UTC: the database's, whatever this machine's clock says."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Wait for a span in seconds; tests hand in their own."""
