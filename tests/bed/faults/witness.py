@@ -50,7 +50,10 @@ GOOD = Behaviour()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """One request that a receiver saw: when (CLOCK_MONOTONIC, the same in every process), and what it answers."""
+    """One request that a receiver saw: when (CLOCK_MONOTONIC, the same in every process), and what it answers.
+
+    `signed_seconds_ago` is how old its `webhook-timestamp` was by this machine's clock.
+    """
 
     at: float
     path: str
@@ -59,6 +62,7 @@ class Sighting:
     number: int
     status: int
     is_verified: bool
+    signed_seconds_ago: float
 
 
 class Witness:
@@ -118,7 +122,7 @@ class Witness:
 
 
 def _read(line: bytes) -> Sighting:
-    at, path, webhook_id, key, number, status, is_verified = json.loads(line)
+    at, path, webhook_id, key, number, status, is_verified, signed_seconds_ago = json.loads(line)
     return Sighting(
         at=at,
         path=path,
@@ -127,6 +131,7 @@ def _read(line: bytes) -> Sighting:
         number=number,
         status=status,
         is_verified=is_verified,
+        signed_seconds_ago=signed_seconds_ago,
     )
 
 
@@ -152,7 +157,8 @@ class _Receivers:
         fails = key in behaviour.failing_keys or random.random() < behaviour.failing_share  # noqa: S311
         status = 503 if fails else behaviour.status
         is_verified = self._is_verified(path, headers, body)
-        line = [now, path, headers.get("webhook-id"), key, data["size"], status, is_verified]
+        signed_ago = time.time() - int(headers.get("webhook-timestamp", "0"))
+        line = [now, path, headers.get("webhook-id"), key, data["size"], status, is_verified, signed_ago]
         self._journal.write(json.dumps(line) + "\n")
         self._journal.flush()
         span = max(0.0, behaviour.delay_up_to_seconds - behaviour.delay_seconds)
