@@ -145,6 +145,12 @@ class Outbox(Protocol):
         The guarantee behind every hint; one replica at a time does it. Gives the number of lanes woken.
         """
 
+    async def retire(self) -> None:
+        """Say that this replica takes no more lanes: the others share all there are; what it holds stays its own.
+
+        A later survey says that it is back.
+        """
+
     async def leave(self) -> None:
         """Say that this replica is gone, so that the others take its share at once."""
 
