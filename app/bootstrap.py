@@ -140,7 +140,8 @@ class Gateway:
                 await SqlConfigurationStore(self._database).epoch()
         except (StoreUnavailable, TimeoutError):
             return False
-        return True
+        # Asked before the stop, answered after it: no.
+        return not self._stop.is_set()
 
     def _open_for_upkeep(self) -> Database:
         """Give upkeep connections of its own, on which a statement may take long; SQLite's one writer is shared."""
