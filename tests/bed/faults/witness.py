@@ -52,7 +52,7 @@ GOOD = Behaviour()
 class Sighting:
     """One request that a receiver saw: when (CLOCK_MONOTONIC, the same in every process), and what it answers.
 
-    `signed_seconds_ago` is how old its `webhook-timestamp` was by this machine's clock.
+    `answered_at` is when it answers, `signed_seconds_ago` how old its `webhook-timestamp` was by this machine's clock.
     """
 
     at: float
@@ -63,6 +63,7 @@ class Sighting:
     status: int
     is_verified: bool
     signed_seconds_ago: float
+    answered_at: float
 
 
 class Witness:
@@ -122,7 +123,7 @@ class Witness:
 
 
 def _read(line: bytes) -> Sighting:
-    at, path, webhook_id, key, number, status, is_verified, signed_seconds_ago = json.loads(line)
+    at, path, webhook_id, key, number, status, is_verified, signed_seconds_ago, answered_at = json.loads(line)
     return Sighting(
         at=at,
         path=path,
@@ -132,6 +133,7 @@ def _read(line: bytes) -> Sighting:
         status=status,
         is_verified=is_verified,
         signed_seconds_ago=signed_seconds_ago,
+        answered_at=answered_at,
     )
 
 
@@ -158,11 +160,13 @@ class _Receivers:
         status = 503 if fails else behaviour.status
         is_verified = self._is_verified(path, headers, body)
         signed_ago = time.time() - int(headers.get("webhook-timestamp", "0"))
-        line = [now, path, headers.get("webhook-id"), key, data["size"], status, is_verified, signed_ago]
+        span = max(0.0, behaviour.delay_up_to_seconds - behaviour.delay_seconds)
+        delay = behaviour.delay_seconds + random.random() * span  # noqa: S311
+        named = headers.get("webhook-id")
+        line = [now, path, named, key, data["size"], status, is_verified, signed_ago, now + delay]
         self._journal.write(json.dumps(line) + "\n")
         self._journal.flush()
-        span = max(0.0, behaviour.delay_up_to_seconds - behaviour.delay_seconds)
-        return status, behaviour.delay_seconds + random.random() * span, behaviour.is_silent  # noqa: S311
+        return status, delay, behaviour.is_silent
 
     def _is_verified(self, path: str, headers: dict[str, str], body: bytes) -> bool:
         signed = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + body
