@@ -26,8 +26,8 @@ _MOST_FAILURES: Final = THRESHOLD + math.ceil(math.log2(LONGEST_SECONDS / FIRST_
 class Breaker:
     """Closed; open for the rest of the lease; on trial in the next one; then on a ramp until it is closed again.
 
-    A delivery that fails again and again, or an object, is paced by its own schedule: it counts once. While closed, `failures` stops
-    at the threshold; what is beyond it are failed trials, which make the span longer.
+    A delivery that fails again and again, or an object, is paced by its own schedule: it counts once. While closed,
+    `failures` stops at the threshold; what is beyond it are failed trials, which make the span longer.
     """
 
     def __init__(self, *, failures: int = 0, is_on_trial: bool = False) -> None:
