@@ -47,6 +47,19 @@ WINDOW_BYTES: Final = Gauge(
     "bucketpost_window_bytes", "Bytes of deliveries that lanes have in memory.", registry=REGISTRY
 )
 LANES_HELD: Final = Gauge("bucketpost_lanes_held", "Lanes this replica holds a lease on.", registry=REGISTRY)
+LEASES_LOST: Final = Counter(
+    "bucketpost_leases_lost",
+    "Leases that ran out before this replica was done and that others took.",
+    registry=REGISTRY,
+)
+SETTLEMENTS_REFUSED: Final = Counter(
+    "bucketpost_settlements_refused",
+    "Retries and deaths not written down because their lease was lost; whoever has the lane tries them.",
+    registry=REGISTRY,
+)
+CLOCK_SKEW: Final = Gauge(
+    "bucketpost_clock_skew_seconds", "How far this machine's clock is ahead of the database's.", registry=REGISTRY
+)
 PUSHES: Final = Counter(
     "bucketpost_pushes", "Pushes heard, by road and what became of them.", ["road", "result"], registry=REGISTRY
 )

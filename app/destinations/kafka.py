@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.domain.ports import Now
 from app.outbound.guard import Network
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Kafka:
     _writer: "KafkaWriter | None" = field(default=None, init=False)
 
     @classmethod
-    def open(cls, *, allow_cidrs: Sequence[Network], version: str) -> Self:  # noqa: ARG003 -- every kind is opened alike
+    def open(cls, *, allow_cidrs: Sequence[Network], version: str, now: Now) -> Self:  # noqa: ARG003 -- every kind is opened alike
         """Make one; nothing is loaded or connected before the first send. Brokers are not bound to `allow_cidrs`."""
         return cls()
 

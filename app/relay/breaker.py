@@ -9,8 +9,11 @@ from typing import Final, Literal
 
 # What a send says of the receiver: it took something; it is there, though it took nothing; it is unwell; nothing.
 Sign = Literal["well", "rejected", "ill", "none"]
+# What a failure may be laid to instead: one delivery, or one object whose deliveries go in order.
+Cause = tuple[Literal["row", "key"], int]
 
-# So many failed sends in a row, each of deliveries that had not failed before, open the breaker.
+# So many failed sends in a row, each of a delivery (in order: of an object) that had not failed before,
+# open the breaker.
 THRESHOLD: Final = 5
 FIRST_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 600.0
@@ -23,8 +26,8 @@ _MOST_FAILURES: Final = THRESHOLD + math.ceil(math.log2(LONGEST_SECONDS / FIRST_
 class Breaker:
     """Closed; open for the rest of the lease; on trial in the next one; then on a ramp until it is closed again.
 
-    A delivery that fails again and again is paced by its own schedule: it counts once. While closed, `failures` stops
-    at the threshold; what is beyond it are failed trials, which make the span longer.
+    A delivery that fails again and again, or an object, is paced by its own schedule: it counts once. While closed,
+    `failures` stops at the threshold; what is beyond it are failed trials, which make the span longer.
     """
 
     def __init__(self, *, failures: int = 0, is_on_trial: bool = False) -> None:
@@ -34,7 +37,7 @@ class Breaker:
         self.is_on_trial = is_on_trial
         # How many sends may be under way; None: no limit of ours.
         self._places: int | None = 1 if is_on_trial else None
-        self._failed: set[int] = set()
+        self._failed: set[Cause] = set()
         self._failed_sends = 0
         self._asked_until = -math.inf
 
@@ -44,8 +47,8 @@ class Breaker:
             return 0
         return most if self._places is None else min(most, self._places)
 
-    def hear(self, sign: Sign, rows: Iterable[int], *, most: int, asked_until: float = -math.inf) -> None:
-        """Take what a send of these rows said; `asked_until`: when the receiver asked to be tried again."""
+    def hear(self, sign: Sign, causes: Iterable[Cause], *, most: int, asked_until: float = -math.inf) -> None:
+        """Take what a send of these said; `asked_until`: when the receiver asked to be tried again."""
         if sign == "none":
             return
         if sign == "ill":
@@ -54,7 +57,7 @@ class Breaker:
         if self.is_open:
             return
         if sign == "ill":
-            self._fall_ill(set(rows))
+            self._fall_ill(set(causes))
         else:
             self._get_well(most)
 
@@ -66,10 +69,10 @@ class Breaker:
     def _one_more(self) -> int:
         return max(self.failures, min(self.failures + 1, THRESHOLD if self._places is None else _MOST_FAILURES))
 
-    def _fall_ill(self, rows: set[int]) -> None:
-        if self._failed.isdisjoint(rows):
+    def _fall_ill(self, causes: set[Cause]) -> None:
+        if self._failed.isdisjoint(causes):
             self._failed_sends += 1
-        self._failed |= rows
+        self._failed |= causes
         if self._places is not None or self._failed_sends >= THRESHOLD:
             self.is_open = True
             self.failures = max(self.failures, THRESHOLD)

@@ -111,6 +111,11 @@ class SqlOutbox:
         """Wake what sleeps over something due and cancel what nobody wants any more; see the port."""
         return await self._with_days(lambda: self._sweep.sweep(pause_seconds=self._sweep_pause_seconds))
 
+    async def retire(self) -> None:
+        """Count no more among those that share the lanes; see the port."""
+        async with self._database.write() as connection:
+            await replicas.forget(connection, self._replica)
+
     async def leave(self) -> None:
         """Say that this replica is gone, and give back what it still holds; see the port."""
         async with self._database.write() as connection:

@@ -79,13 +79,17 @@ class Gateway:
         ):
             return await answer.text()
 
+    async def figure(self, name: str) -> float:
+        """Read one figure of `/metrics`, its labels included in the name; 0 when there is none, or no answer."""
+        try:
+            found = re.search(rf"^{re.escape(name)} (\S+)", await self.metrics(), re.MULTILINE)
+        except (aiohttp.ClientError, TimeoutError):
+            return 0.0
+        return float(found.group(1)) if found else 0.0
+
     async def lanes_held(self) -> int:
         """Ask how many lanes it holds; 0 when it does not answer."""
-        try:
-            figure = re.search(r"^bucketpost_lanes_held (\S+)", await self.metrics(), re.MULTILINE)
-        except (aiohttp.ClientError, TimeoutError):
-            return 0
-        return int(float(figure.group(1))) if figure else 0
+        return int(await self.figure("bucketpost_lanes_held"))
 
     async def kill(self) -> None:
         """End it as kill -9 does."""

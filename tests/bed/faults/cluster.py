@@ -67,10 +67,15 @@ class Cluster:
             await witness.verify(path, made[path]["secret"])
         return made
 
+    @property
+    def push_path(self) -> str:
+        """Give where the source is pushed to, the same at every replica."""
+        return f"/v1/ingest/s3/{self._source['id']}"
+
     def urls(self) -> list[str]:
         """Give the source's URL at every replica that runs and was not stopped."""
         running = [each for each in self.replicas if each.process.is_running and each not in self.stopped]
-        return [f"{each.url}/v1/ingest/s3/{self._source['id']}" for each in running]
+        return [each.url + self.push_path for each in running]
 
     def stall(self, replica: Gateway) -> None:
         """Stop a replica as a machine that hangs: it does nothing, its connections stay."""
@@ -101,13 +106,7 @@ class Cluster:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give what all replicas logged under a name."""
-        needle = f'"event": "{event}"'
-        return [
-            json.loads(line)
-            for replica in self.replicas
-            for line in replica.process.stderr().splitlines()
-            if needle in line or f'"event":"{event}"' in line
-        ]
+        return [line for replica in self.replicas for line in logged(replica, event)]
 
     async def _owes_nothing(self) -> bool:
         try:
@@ -117,3 +116,9 @@ class Cluster:
             return False
         await asyncio.sleep(0.1)
         return not page["data"]
+
+
+def logged(replica: Gateway, event: str) -> list[dict[str, Any]]:
+    """Give what one replica logged under a name."""
+    needle = f'"event": "{event}"'
+    return [json.loads(line) for line in replica.process.stderr().splitlines() if needle in line]

@@ -13,7 +13,7 @@ WELL: tuple[Sign] = ("well",)
 def hear(breaker: Breaker, *signs: Sign, row: int | None = None) -> None:
     """Let sends say this, each of another delivery unless it is named."""
     for number, sign in enumerate(signs):
-        breaker.hear(sign, [100 + number if row is None else row], most=MOST)
+        breaker.hear(sign, [("row", 100 + number if row is None else row)], most=MOST)
 
 
 def opened(*, failed_trials: int = 0) -> Breaker:
@@ -97,9 +97,9 @@ def test_sends_under_way_when_it_opens_do_not_make_the_span_longer() -> None:
 def test_a_receiver_that_says_when_to_come_back_is_heard() -> None:
     """Where that is later than planned, and within an hour."""
     breaker = Breaker(failures=THRESHOLD, is_on_trial=True)
-    breaker.hear("ill", [1], most=MOST, asked_until=160.0)
+    breaker.hear("ill", [("row", 1)], most=MOST, asked_until=160.0)
     hostile = Breaker(failures=THRESHOLD, is_on_trial=True)
-    hostile.hear("ill", [1], most=MOST, asked_until=1e9)
+    hostile.hear("ill", [("row", 1)], most=MOST, asked_until=1e9)
 
     assert breaker.span(now=100.0, random=0.5) == 60.0
     assert breaker.span(now=159.0, random=0.5) == 5.0
@@ -143,6 +143,6 @@ def test_a_batch_counts_once() -> None:
     breaker = Breaker()
 
     for send in range(THRESHOLD - 1):
-        breaker.hear("ill", range(send * 400, send * 400 + 400), most=MOST)
+        breaker.hear("ill", [("row", row) for row in range(send * 400, send * 400 + 400)], most=MOST)
 
     assert not breaker.is_open
