@@ -110,6 +110,7 @@ def upgrade() -> None:
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_delivery"),
         sa.UniqueConstraint("delivery_key", "lane_id", name="uq_delivery_delivery_key_lane_id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_delivery_lane_id_due_at_id", "delivery", ["lane_id", "due_at", "id"])
     op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
@@ -197,6 +198,7 @@ def upgrade() -> None:
         sa.Column("failing_since", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "pulse",
