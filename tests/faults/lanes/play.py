@@ -62,6 +62,42 @@ class Play:
         """Give every lane somebody believes to hold, or has something of under way."""
         return [(replica, each) for replica in self.replicas for each in replica.holdings]
 
+    @property
+    def waiting(self) -> list[LaneId]:
+        """Name the lanes that can be leased."""
+        return [each for each, lane in self.model.lanes.items() if lane.is_free and self.seen.lanes[each].is_awake]
+
+    @property
+    def readers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may read."""
+        return [each for each in self.holdings if not each[1].is_lost and each[1].turn is None]
+
+    @property
+    def idlers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may rest."""
+        return [each for each in self.readers if not each[1].window]
+
+    @property
+    def givers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may give their lane back."""
+        return [each for each in self.readers if not each[1].sent]
+
+    @property
+    def senders(self) -> list[Holding]:
+        """Give those who have something to send."""
+        return [each for _, each in self.holdings if not each.is_lost and each.window.ready]
+
+    @property
+    def settlers(self) -> list[Replica]:
+        """Give those who have something to write down."""
+        has_sent = [each for each in self.replicas if any(holding.sent for holding in each.holdings)]
+        return [each for each in has_sent if not self._is_doing(("settle", each))]
+
+    @property
+    def retriable(self) -> list[DeliveryKey]:
+        """Name deliveries that a person may want to see tried: the dead ones, and those that wait."""
+        return [key for key, debt in self.model.debts.items() if debt.status == "dead" or debt.wait > 0]
+
     async def go_on(self, going: UnderWay, steps: int) -> None:
         """Let something run so many transactions further; its answer counts as one."""
         for _ in range(steps):
@@ -139,8 +175,6 @@ class Play:
 
     async def rest(self, replica: Replica, holding: Holding, *, steps: int) -> None:
         """Let a holder with nothing in memory say so."""
-        if holding.is_lost or not holding.is_idle:
-            return
         holding.turn = "rest"
         await self._start(
             ("turn", holding.lease),
@@ -151,11 +185,9 @@ class Play:
             dropped=lambda: self._has_read(holding, ()),
         )
 
-    def send(self, holding: Holding, count: int, verdicts: Sequence[Verdict | None]) -> None:
+    def send(self, holding: Holding, verdicts: Sequence[Verdict | None]) -> None:
         """Let a holder send what goes next; a verdict for what a receiver refuses, None for what it accepts."""
-        if holding.is_lost:
-            return
-        for owed, verdict in zip(holding.window.take(count), verdicts, strict=False):
+        for owed, verdict in zip(holding.window.take(len(verdicts)), verdicts, strict=False):
             self.model.sent(holding.lease, owed, self.seen, is_accepted=verdict is None)
             blocks = verdict is not None and verdict.status == "dead" and self._blocks(holding.lease)
             settlement = settlement_of(holding.lease, owed, verdict, blocks=blocks)
@@ -163,8 +195,6 @@ class Play:
 
     async def settle(self, replica: Replica, *, most: int, steps: int) -> None:
         """Let a replica write down what it sent, oldest first."""
-        if self._is_doing(("settle", replica)):
-            return
         batch = [(holding, each) for holding in replica.holdings for each in holding.sent][:most]
         settlements = [each.settlement for _, each in batch]
         lost: list[frozenset[LaneId]] = []
@@ -180,8 +210,6 @@ class Play:
 
     async def give_back(self, replica: Replica, holding: Holding, *, suspended: float, steps: int) -> None:
         """Let a holder that has nothing under way give its lane back, for a while to nobody."""
-        if holding.sent or holding.turn:
-            return
         lease, outbox = holding.lease, replica.outbox
         replica.holdings.remove(holding)
         work = outbox.suspend(lease, seconds=suspended) if suspended else outbox.release([lease])
@@ -199,7 +227,7 @@ class Play:
             ("sweep", replica), replica.outbox.sweep(), actor=replica, steps=steps, stepped=self.model.absorb_sweep
         )
 
-    async def sweep_all(self, replica: Replica) -> None:
+    async def sweep_undisturbed(self, replica: Replica) -> None:
         """Let one sweep follow another, undisturbed: then no lane sleeps over something due."""
         if any(isinstance(each.what, tuple) and each.what[0] == "sweep" for each in self.under_way):
             return
@@ -220,11 +248,18 @@ class Play:
         await self.stage.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
         await self._look()
 
-    async def run_out(self, set_up: SetUp) -> None:
-        """Let one lease run out."""
-        self.model.lanes[set_up.lane_id].is_leased = False
-        await self.stage.run_out(set_up.lane_id)
+    async def take_over(self, lane_id: LaneId, other: Replica, *, steps: int) -> None:
+        """Let a lease run out, and another replica take what is to be had, read and send so many times."""
+        self.model.lanes[lane_id].is_leased = False
+        await self.stage.run_out(lane_id)
         await self._look()
+        await self.lease(other, len(self.model.lanes), steps=TO_THE_END)
+        for holding in [each for each in other.holdings if each.lease.lane_id == lane_id]:
+            for _ in range(steps):
+                await self.read(other, holding, WHOLE_LOOK, steps=TO_THE_END)
+                self.send(holding, [None])
+            if holding.sent:
+                await self.settle(other, most=TO_THE_END, steps=TO_THE_END)
 
     async def retry(self, key: DeliveryKey) -> None:
         """Let a person ask for a retry."""
@@ -251,17 +286,18 @@ class Play:
         subscription_id = await self.stage.stored.add_subscription(set_up.endpoint_id)
         self.model.lane_of[subscription_id] = set_up.lane_id
 
-    async def stop_or_start(self, set_up: SetUp, *, is_paused: bool) -> None:
+    async def stop_or_start(self, set_up: SetUp) -> None:
         """Let a person pause an endpoint, or let it go on."""
-        self.model.lanes[set_up.lane_id].is_stopped = is_paused
-        await self.stage.stop_or_start(set_up.endpoint_id, is_paused=is_paused)
+        lane = self.model.lanes[set_up.lane_id]
+        lane.is_stopped = not lane.is_stopped
+        await self.stage.stop_or_start(set_up.endpoint_id, is_paused=lane.is_stopped)
 
     async def serve(self, replica: Replica, verdicts: Sequence[Verdict | None]) -> bool:
         """Let a replica work as it does when nothing is in its way; False when there was nothing to send."""
         await self.lease(replica, len(self.model.lanes), steps=TO_THE_END)
         for holding in list(replica.holdings):
             await self.read(replica, holding, WHOLE_LOOK, steps=TO_THE_END)
-            self.send(holding, len(verdicts), verdicts)
+            self.send(holding, verdicts)
         has_sent = any(each.sent for each in replica.holdings)
         await self.settle(replica, most=TO_THE_END, steps=TO_THE_END)
         return has_sent
@@ -273,7 +309,8 @@ class Play:
         for going in list(self.under_way):
             await self.abandon(going)
         for set_up in self.stage.set_ups:
-            await self.stop_or_start(set_up, is_paused=False)
+            if self.model.lanes[set_up.lane_id].is_stopped:
+                await self.stop_or_start(set_up)
         last = self.replicas[0]
         for _ in range(_ROUNDS_AT_THE_END):
             if not self.seen.rows:

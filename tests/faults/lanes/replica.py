@@ -34,11 +34,6 @@ class Holding:
     # Reading and resting take turns: the name of the one under way.
     turn: str | None = None
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing of it is in memory, or being read."""
-        return not self.window and self.turn is None
-
     def take_in(self, rows: Sequence[Owed], there: Iterable[bytes]) -> None:
         """Keep what was read."""
         living = [each for each in rows if each.subscription_id in set(there)]
