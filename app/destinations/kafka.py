@@ -4,7 +4,7 @@ aiokafka takes a while to load, and a process that has no Kafka endpoint starts 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -49,7 +49,8 @@ class Kafka:
             await self._writer.aclose()
 
 
-def _load() -> "type[KafkaWriter]":
-    from app.destinations.kafka_writer import KafkaWriter  # noqa: PLC0415 -- see the module
+def _load() -> "Callable[[], KafkaWriter]":
+    from app.destinations.kafka_pool import Producers  # noqa: PLC0415 -- see the module
+    from app.destinations.kafka_writer import KafkaWriter  # noqa: PLC0415 -- likewise
 
-    return KafkaWriter
+    return lambda: KafkaWriter(Producers())

@@ -154,6 +154,7 @@ lane = Table(
     Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
     Column("failing_since", Instant),
     Column("latency_seconds", Float, nullable=False),  # moving average
+    sqlite_autoincrement=True,  # a lane's id, like a row's in the outbox, is never another's
 )
 
 replica = Table(
@@ -221,6 +222,7 @@ event = Table(
 )
 
 # The outbox: a row lives only while it is owed. Rows of a lane with the same order_key go one after the other, by id.
+# No id is given out twice, also on SQLite: a replica may still speak of a row that is gone.
 delivery = Table(
     "delivery",
     metadata,
@@ -243,8 +245,7 @@ delivery = Table(
     Index(None, "lane_id", "due_at", "id"),
     Index(None, "subscription_id"),  # what a deleted subscription still owes, on whichever lanes
     Index(None, "tenant_id", "created_at", "delivery_key"),
-    # A number must not come again: what is settled twice would find another delivery.
-    sqlite_autoincrement=True,
+    sqlite_autoincrement=True,  # see above
 )
 
 Index(

@@ -126,7 +126,8 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
             .where(one_of(connection, delivery.c.id, blocking), delivery.c.blocks.is_(False))
             .with_for_update()
         )
-        stay = list(found)
+        # One that was retried since it blocked is the same row: settled again, it has another number of tries.
+        stay = [row for row in found if row.tries == by_row[row.id].owed.tries]
         await connection.execute(
             update(delivery)
             .where(one_of(connection, delivery.c.id, [row.id for row in stay]))

@@ -199,6 +199,7 @@ def upgrade() -> None:
         sa.Column("failing_since", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "pulse",

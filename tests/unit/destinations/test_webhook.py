@@ -259,6 +259,15 @@ async def test_a_hostile_receiver_costs_no_more_than_the_time_limit(webhook: Web
     assert grown < 32 * 1024 * (1024 if sys.platform == "darwin" else 1)
 
 
+async def test_a_long_answer_is_not_waited_for(webhook: Webhook) -> None:
+    """After 16 KiB of it the gateway hangs up, though the rest never comes and the limit is far away."""
+    talk = saying(HEAD + b"Content-Length: 999999\r\n\r\n", b"x" * 20 * 1024)
+    async with RawReceiver(talk) as receiver:
+        outcome = await asyncio.wait_for(send(webhook, receiver.url, timeout_seconds=600), 10)
+
+    assert (outcome.kind, len(outcome.response)) == ("delivered", 2048)
+
+
 async def test_a_port_where_nobody_listens_is_unreachable(webhook: Webhook) -> None:
     """And the sentence says what was tried."""
     port = free_port()
