@@ -89,6 +89,13 @@ class Database:
                 async with connection.begin():
                     yield connection
 
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection whose transactions are the caller's affair. Raises StoreUnavailable, StoreRefused."""
+        with _translated():
+            async with self.engine.connect() as connection:
+                yield connection
+
     async def write_again(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run work in a write transaction of its own; a deadlock or the like runs it again, a few times.
 
