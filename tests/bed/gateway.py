@@ -3,11 +3,13 @@
 It runs the code of this repository in a directory of its own, with none of the developer's own settings.
 """
 
+import json
 import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -86,6 +88,11 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError):
             return 0
         return int(float(figure.group(1))) if figure else 0
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Give what it logged under a name, over all its lives."""
+        needle = f'"event": "{event}"'
+        return [json.loads(line) for line in self.process.stderr().splitlines() if needle in line]
 
     async def kill(self) -> None:
         """End it as kill -9 does."""

@@ -1,7 +1,6 @@
 """Several replicas on one database, with receivers set up and a source to push to."""
 
 import asyncio
-import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -117,13 +116,7 @@ class Cluster:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give what all replicas logged under a name."""
-        needle = f'"event": "{event}"'
-        return [
-            json.loads(line)
-            for replica in (*self.replicas, *self._retired)
-            for line in replica.process.stderr().splitlines()
-            if needle in line or f'"event":"{event}"' in line
-        ]
+        return [line for replica in (*self.replicas, *self._retired) for line in replica.logged(event)]
 
     async def _owes_nothing(self) -> bool:
         try:
