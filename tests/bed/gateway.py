@@ -27,7 +27,8 @@ class Gateway:
     """One gateway, the same over kills and starts: its port, directory, database and key do not change.
 
     `env` goes on top of the environment; `only` is `serve --only`; `key` is for a replica whose database
-    another one has made, otherwise it comes from the file of the first start, or a new one is made.
+    another one has made, otherwise it comes from the file of the first start, or a new one is made. `under` is a
+    command that runs `serve`, such as strace, without taking its place.
     """
 
     def __init__(  # noqa: PLR0913 - what can differ between two gateways
@@ -40,6 +41,7 @@ class Gateway:
         key: str | None = None,
         port: int | None = None,
         name: str = "gateway",
+        under: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.name = name
@@ -54,7 +56,7 @@ class Gateway:
             **{"BUCKETPOST_DELIVERY__ALLOW_CIDRS": LOOPBACK, **(env or {})},
         )
         arguments = ["serve", "--host", HOST, "--port", str(self.port), *(["--only", only] if only else [])]
-        self.process = self._program(arguments, name)
+        self.process = self._program(arguments, name, under=under)
 
     def start(self) -> None:
         """Start it and return at once; see `ready`."""
@@ -128,9 +130,9 @@ class Gateway:
             raise BedError(f"bucketpost {' '.join(arguments)} ended with status {status}\n{command.tail()}")
         return command.stdout()
 
-    def _program(self, arguments: Sequence[str], output_name: str) -> ChildProcess:
+    def _program(self, arguments: Sequence[str], output_name: str, *, under: Sequence[str] = ()) -> ChildProcess:
         return ChildProcess(
-            [sys.executable, "-m", "app", *arguments],
+            [*under, sys.executable, "-m", "app", *arguments],
             output=self.directory / output_name,
             cwd=self.directory,
             env=self._env,

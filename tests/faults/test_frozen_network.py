@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -70,7 +69,7 @@ async def test_a_frozen_network_stops_one_replica_for_as_long_as_it_lasts(
     env = {"BUCKETPOST_DELIVERY__LEASE_SECONDS": str(LEASE_SECONDS)}
     cluster = make_cluster(own_postgres.url, replicas=1, env=env)
     seen = _Seen()
-    async with ChaosProxy(to_postgres(Path(own_postgres.url.partition("host=")[2]))) as network:
+    async with ChaosProxy(to_postgres(own_postgres.data)) as network:
         await cluster.start()
         far = await cluster.add("far", database_url=f"postgresql://postgres@127.0.0.1:{network.port}/postgres")
         await witness.behave("*", Behaviour(failing_share=0.2, delay_up_to_seconds=0.2))
