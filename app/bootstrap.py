@@ -35,6 +35,7 @@ from app.store.record import SqlEventStore
 from app.store.replaying import Replaying
 from app.store.reprocess import Reprocessing
 from app.store.upkeep import Upkeep
+from app.store.vacuum import VacuumWatch
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
 
@@ -103,7 +104,13 @@ class Gateway:
     async def _work(self) -> None:
         if not await self._prepare():
             return
-        running = [self._clock.run, self._watch.run, self._upkeep.run, self._pulses.run]
+        running = [
+            self._clock.run,
+            self._watch.run,
+            self._upkeep.run,
+            self._pulses.run,
+            VacuumWatch(self._database).run,
+        ]
         if "ingest" in self._parts:
             running.append(self._intake.run)
         if "relay" in self._parts:

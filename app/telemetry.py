@@ -66,6 +66,19 @@ PUSHES: Final = Counter(
 MESSAGES_HELD: Final = Gauge(
     "bucketpost_messages_held", "Messages received and not yet acknowledged.", registry=REGISTRY
 )
+OLDEST_TRANSACTION_SECONDS: Final = Gauge(
+    "bucketpost_database_oldest_transaction_seconds",
+    "Age of the oldest transaction that keeps PostgreSQL from cleaning up dead rows.",
+    registry=REGISTRY,
+)
+SNAPSHOT_AGE: Final = Gauge(
+    "bucketpost_database_snapshot_age",
+    "Transactions begun since the oldest snapshot or replication slot that keeps PostgreSQL from cleaning up.",
+    registry=REGISTRY,
+)
+DEAD_ROWS: Final = Gauge(
+    "bucketpost_outbox_dead_rows", "Dead rows of the outbox that PostgreSQL has not cleaned up.", registry=REGISTRY
+)
 
 
 def metrics_page() -> bytes:

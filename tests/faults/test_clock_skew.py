@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from tests.bed.faults.cluster import Cluster, logged
+from tests.bed.faults.cluster import Cluster
 from tests.bed.faults.figures import Figures, Scale
 from tests.bed.faults.oracle import judge
 from tests.bed.faults.producer import Producer
@@ -69,7 +69,7 @@ async def test_a_wrong_clock_changes_nothing(
     lost = int(sum([await each.figure("bucketpost_leases_lost_total") for each in cluster.replicas]))
     by_wrong = int(await wrong.figure(DELIVERED))
     off = max(abs(each.signed_seconds_ago) for each in sightings)
-    told = [len(logged(each, "clock.skewed")) for each in cluster.replicas]
+    told = [len(each.logged("clock.skewed")) for each in cluster.replicas]
     figures.report(
         "F20",
         {

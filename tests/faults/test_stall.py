@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from tests.bed.faults.cluster import Cluster, logged
+from tests.bed.faults.cluster import Cluster
 from tests.bed.faults.figures import Figures, Scale
 from tests.bed.faults.oracle import judge
 from tests.bed.faults.producer import Producer
@@ -95,7 +95,7 @@ def _late_successes(replica: Gateway) -> list[str]:
     """List what it heard of as delivered only after it had stood still: the attempt took as long as the stall."""
     return [
         line["delivery_id"]
-        for line in logged(replica, "delivery.attempted")
+        for line in replica.logged("delivery.attempted")
         if line["outcome"] == "delivered" and line["latency_ms"] >= STALL_SECONDS * 1000
     ]
 

@@ -1,7 +1,6 @@
 """Several replicas on one database, with receivers set up and a source to push to."""
 
 import asyncio
-import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,6 +23,8 @@ class Cluster:
         self._make_gateway, self._database_url = make_gateway, database_url
         self._count, self._env = replicas, dict(env or {})
         self._source: dict[str, Any] = {}
+        self._key: str | None = None
+        self._retired: list[Gateway] = []
         self.stopped: set[Gateway] = set()
 
     @property
@@ -46,14 +47,28 @@ class Cluster:
 
     async def add(self, name: str, *, database_url: str | None = None, env: Mapping[str, str] | None = None) -> Gateway:
         """Start one more, ready when this returns."""
-        key = await self.first.key() if self.replicas else None
-        replica = self._make_gateway(
-            name=name, database_url=database_url or self._database_url, key=key, env={**self._env, **(env or {})}
-        )
+        self._key = await self.first.key() if self.replicas else None
+        replica = self.make(name, database_url=database_url, env=env)
         self.replicas.append(replica)
         replica.start()
         await replica.ready(within=60)
         return replica
+
+    def make(self, name: str, *, database_url: str | None = None, env: Mapping[str, str] | None = None) -> Gateway:
+        """Make one that is not started and is none of the replicas, to run short commands."""
+        return self._make_gateway(
+            name=name,
+            database_url=database_url or self._database_url,
+            key=self._key,
+            env={**self._env, **(env or {})},
+        )
+
+    async def retire(self, replica: Gateway) -> None:
+        """Stop one in order and for good; another is the first from then on, if it was."""
+        self.replicas.remove(replica)
+        self._retired.append(replica)
+        ended = await replica.terminate()
+        assert ended.status == 0, replica.process.tail()
 
     async def add_receivers(self, witness: Witness, paths: Sequence[str], **fields: Any) -> dict[str, dict[str, Any]]:
         """Register a webhook for each path, which takes the objects whose keys begin with the path's name and a slash.
@@ -106,7 +121,7 @@ class Cluster:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give what all replicas logged under a name."""
-        return [line for replica in self.replicas for line in logged(replica, event)]
+        return [line for replica in (*self.replicas, *self._retired) for line in replica.logged(event)]
 
     async def _owes_nothing(self) -> bool:
         try:
@@ -116,9 +131,3 @@ class Cluster:
             return False
         await asyncio.sleep(0.1)
         return not page["data"]
-
-
-def logged(replica: Gateway, event: str) -> list[dict[str, Any]]:
-    """Give what one replica logged under a name."""
-    needle = f'"event": "{event}"'
-    return [json.loads(line) for line in replica.process.stderr().splitlines() if needle in line]
