@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Select, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import JSON, Consequence, Endpoint, OnDead, Ordering
+from app.domain.configuration import JSON, Consequence, Endpoint, Late, OnDead, Ordering
 from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
 from app.store.columns import FAR
 from app.store.epoch import bump_epoch
@@ -26,6 +26,8 @@ class NewEndpoint:
     secret: bytes | None
     ordering: Ordering
     on_dead: OnDead
+    reorder_window_seconds: float
+    late: Late
     timeout_seconds: float
     max_in_flight: int
     rate_limit_per_second: float | None
@@ -174,6 +176,8 @@ def _changeable(of: NewEndpoint | Endpoint) -> dict[str, Any]:
         "config": dict(of.config),
         "ordering": of.ordering,
         "on_dead": of.on_dead,
+        "reorder_window_seconds": of.reorder_window_seconds,
+        "late": of.late,
         "timeout_seconds": of.timeout_seconds,
         "max_in_flight": of.max_in_flight,
         "rate_limit_per_second": of.rate_limit_per_second,
@@ -203,6 +207,8 @@ def _endpoint(row: Row[Any]) -> Endpoint:
         secret=row.secret,
         ordering=row.ordering,
         on_dead=row.on_dead,
+        reorder_window_seconds=row.reorder_window_seconds,
+        late=row.late,
         timeout_seconds=row.timeout_seconds,
         max_in_flight=row.max_in_flight,
         rate_limit_per_second=row.rate_limit_per_second,

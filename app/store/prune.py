@@ -8,13 +8,25 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Column, ColumnElement, delete, exists, func, literal_column, select, union, union_all
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import EventId
 from app.store.columns import now, one_of
 from app.store.days import SENTINEL, today
-from app.store.schema import attempt, dead_letter, delivery, event, quarantine, tenant
+from app.store.schema import attempt, dead_letter, delivery, event, high_water, lane, quarantine, tenant
 
 SLICE: Final = 1_000
 _DAY_SECONDS: Final = 86_400.0
@@ -50,6 +62,23 @@ async def delete_old_dead_letters(connection: AsyncConnection, retention_days: i
 async def delete_old_quarantine(connection: AsyncConnection, retention_days: int) -> int:
     """Delete a slice of what was last seen before the retention. Gives how many."""
     return await _delete_slice(connection, quarantine.c.id, quarantine.c.last_seen_at, retention_days)
+
+
+async def delete_old_marks(connection: AsyncConnection, retention_days: int) -> int:
+    """Delete a slice of the marks that no event kept can be older than, or whose lane is gone. Gives how many."""
+    mark = tuple_(high_water.c.lane_id, high_water.c.order_key, high_water.c.family)
+    old = (
+        select(high_water.c.lane_id, high_water.c.order_key, high_water.c.family)
+        .where(
+            or_(
+                high_water.c.updated_at < now(-retention_days * _DAY_SECONDS),
+                ~exists().where(lane.c.id == high_water.c.lane_id),
+            )
+        )
+        .limit(SLICE)
+    )
+    deleted = await connection.execute(delete(high_water).where(mark.in_(old)))
+    return deleted.rowcount
 
 
 async def old_events(connection: AsyncConnection, retention_days: int) -> Sequence[EventId]:

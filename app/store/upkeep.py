@@ -84,6 +84,7 @@ class Upkeep:
         # First what keeps days from going.
         await self._delete_slices(prune.delete_old_dead_letters, self._dead_letter_days)
         await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
+        await self._delete_slices(prune.delete_old_marks, self._event_days)
         async with self._database.write() as connection:
             await pulse.forget_dead(connection)
         await self._prune_events()

@@ -47,6 +47,8 @@ async def test_a_webhook_is_created_with_the_defaults(api_on_both: Api) -> None:
         "disabled_reason": None,
         "ordering": "none",
         "on_dead": "skip",
+        "reorder_window_seconds": 0,
+        "late": "deliver",
         "timeout_seconds": 15,
         "max_in_flight": 8,
         "rate_limit_per_second": None,
