@@ -68,11 +68,11 @@ async def _standing(
         return standing
     if connection.dialect.name == "postgresql":
         found = await connection.exec_driver_sql(
-            _STANDING_POSTGRESQL, (lease.lane_id, list(keys), list(leave_out), first)
+            STANDING_POSTGRESQL, (lease.lane_id, list(keys), list(leave_out), first)
         )
     else:
         found = await connection.exec_driver_sql(
-            _STANDING_SQLITE, (lease.lane_id, _as_json(keys), _as_json(leave_out), first)
+            STANDING_SQLITE, (lease.lane_id, _as_json(keys), _as_json(leave_out), first)
         )
     for row in found:
         standing[row.order_key].append(
@@ -91,7 +91,7 @@ def _due_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
 
 
 # Each object on its own, along the index of the order: what is read does not grow with what is owed.
-_STANDING_POSTGRESQL: Final = """
+STANDING_POSTGRESQL: Final = """
 SELECT key.order_key, one.id, one.place, one.failures > 0 OR one.blocks AS is_held, one.due_at <= at.moment AS is_due
 FROM (SELECT clock_timestamp() AS moment OFFSET 0) AS at, unnest($2::bigint[]) AS key (order_key), LATERAL (
     SELECT id, place, failures, blocks, due_at FROM delivery
@@ -100,7 +100,7 @@ FROM (SELECT clock_timestamp() AS moment OFFSET 0) AS at, unnest($2::bigint[]) A
 ) AS one
 ORDER BY one.id
 """
-_STANDING_SQLITE: Final = """
+STANDING_SQLITE: Final = """
 SELECT one.order_key, one.id, one.place, one.failures > 0 OR one.blocks AS is_held,
     one.due_at <= bucketpost_now() AS is_due
 FROM json_each(?2) AS key CROSS JOIN delivery AS one ON one.id IN (

@@ -5,6 +5,7 @@ import gzip
 import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import IPv4Network
@@ -59,6 +60,20 @@ async def test_a_request_is_signed_and_says_who_sends_it(webhook: Webhook, recei
     assert {name.lower() for name, _ in request.headers} == {
         *("host", "content-type", "content-length", "user-agent", "authorization"),
         *("webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"),
+    }
+
+
+async def test_a_late_one_says_so(webhook: Webhook, receiver: Receiver) -> None:
+    """In one header more than the others have."""
+    endpoint = make_endpoint("webhook", {"url": receiver.url()})
+
+    await webhook.send(endpoint, [make_owed(1)])
+    await webhook.send(endpoint, [replace(make_owed(2), is_late=True)])
+    usual, late = await receiver.wait_for(2)
+
+    assert late.header("Bucketpost-Late") == "true"
+    assert {name.lower() for name, _ in late.headers} - {name.lower() for name, _ in usual.headers} == {
+        "bucketpost-late"
     }
 
 
