@@ -45,7 +45,7 @@ async def test_a_window_puts_changes_in_order_and_what_comes_late_is_marked_or_d
     gateway = make_gateway(database_url=database_url)
     gateway.start()
     await gateway.ready()
-    keyed = {"ordering": "key"}
+    keyed: dict[str, Any] = {"ordering": "key"}
     await wiring.add_webhook(gateway.api, receiver.url("/plain"), **keyed)
     await wiring.add_webhook(gateway.api, receiver.url("/deliver"), **keyed, reorder_window_seconds=0.5)
     await wiring.add_webhook(gateway.api, receiver.url("/mark"), **keyed, reorder_window_seconds=0.5, late="mark")
