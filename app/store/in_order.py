@@ -51,14 +51,15 @@ _PARK_SQLITE: Final = """
 UPDATE delivery SET due_at = before.due_at FROM delivery AS before
 WHERE delivery.id = ?1 AND before.id = ?2 AND before.due_at > delivery.due_at
 """
-# A row that failed itself keeps its own time, and so do those behind it. `owed_at` is later than now only in a window.
+# A row that failed itself keeps its own time, and so do those behind it.
+# So does one still in its window, which ends at `owed_at`: without a window that is never later than now.
 _UNPARK_POSTGRESQL: Final = """
-UPDATE delivery SET due_at = greatest(clock_timestamp(), owed_at)
+UPDATE delivery SET due_at = clock_timestamp()
 WHERE id IN (SELECT id FROM delivery WHERE lane_id = $1 AND order_key = $2 ORDER BY id LIMIT $3)
     AND due_at > greatest(clock_timestamp(), owed_at) AND failures = 0 AND NOT blocks
 """
 _UNPARK_SQLITE: Final = """
-UPDATE delivery SET due_at = max(bucketpost_now(), owed_at)
+UPDATE delivery SET due_at = bucketpost_now()
 WHERE id IN (SELECT id FROM delivery WHERE lane_id = ?1 AND order_key = ?2 ORDER BY id LIMIT ?3)
     AND due_at > max(bucketpost_now(), owed_at) AND failures = 0 AND NOT blocks
 """
