@@ -63,6 +63,8 @@ def kafka_message(owed: Owed) -> KafkaMessage:
     body, content_type = _body(owed.format, stored)
     headers = {f"ce_{name}": value for name, value in _attributes(stored.event).items()}
     headers |= {"content-type": content_type, "idempotency-key": owed.idempotency_key}
+    if owed.is_late:
+        headers["bucketpost-late"] = "true"
     return KafkaMessage(
         key=_kafka_key(stored.event),
         value=body,

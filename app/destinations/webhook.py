@@ -107,6 +107,8 @@ class Webhook:
             "webhook-id": key,
             "webhook-timestamp": str(timestamp),
         }
+        if owed.is_late:
+            headers["Bucketpost-Late"] = "true"
         if endpoint.secret is not None:
             headers["webhook-signature"] = sign(endpoint.secret, message_id=key, timestamp=timestamp, body=message.body)
         return _Request(url=parse_url(str(endpoint.config["url"])), headers=headers, body=message.body)

@@ -34,12 +34,23 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InOrder:
+    """How an ordered lane is read: by arrival, or by place where `is_reordered`; `with_marks`, those too."""
+
+    is_reordered: bool = False
+    with_marks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
     """A delivery still owed, as the outbox hands it to the relay.
 
     `row_id` is its place in the outbox; `tries` all tries so far; `failures` those of the present schedule.
     `age_seconds` since it was owed, by the database's clock, when it was handed out.
     `order_key` is shared by deliveries of the lane that must go one after the other.
+    `place` is the event's, noted when it was recorded for an endpoint that minds places; None for what a person asked
+    for since. `mark` is the newest place that the receiver had of its object when this was handed out.
+    One that `is_late` is older than that, and to be sent with a word about it.
     `stored` is None when the event is no longer kept: then it is dead with reason `expired`.
     """
 
@@ -54,6 +65,9 @@ class Owed:
     created_at: datetime
     age_seconds: float
     order_key: int | None = None
+    place: bytes | None = None
+    mark: bytes | None = None
+    is_late: bool = False
     stored: StoredEvent | None
 
     @property
@@ -68,7 +82,8 @@ class Settlement:
 
     `outcome` is None for an ending without a try (attempt number 0). `started_seconds_ago` dates the try's start
     against the database's clock at the moment of settling. `health` is how the lane fares with this, where
-    that changed. A dead one that `blocks` keeps back those that come after it until somebody sees to it.
+    that changed. A dead one that `blocks` keeps back those that come after it until somebody sees to it. `reached` is
+    the place that the receiver has come to with this, where its endpoint looks for late ones.
     """
 
     lease: Lease
@@ -78,6 +93,7 @@ class Settlement:
     started_seconds_ago: float
     health: Health | None = None
     blocks: bool = False
+    reached: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from app.domain.configuration import Configuration, Endpoint, SourceState
-from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.ids import LaneId, SourceId
 from app.domain.message import Heard, Message, Pushed, QueueMeasure, Recorded
 from app.domain.outcome import Outcome
@@ -115,11 +115,11 @@ class Outbox(Protocol):
         """Prolong leases; the answer names those still held, every other one is lost."""
 
     async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
         """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`.
 
-        With `in_order`, by row: nothing is given before what it must come after, unless that stands in `leave_out` or
+        With `in_order`, by turn: nothing is given before what it must come after, unless that stands in `leave_out` or
         earlier in the answer; what waits for others is put off with them. Changes nothing else.
         """
 

@@ -132,13 +132,30 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
+        in_time, dropped = self._part_late(endpoint, wanted)
+        return [*(await self._try(endpoint, in_time) if in_time else ()), *dropped]
+
+    def _part_late(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
+        """Mark deliveries that come late, and end those that this endpoint does not want then."""
+        to_send: list[Owed] = []
+        dropped: list[Settlement] = []
+        for row in rows:
+            is_late = endpoint.late != "deliver" and self._window.is_late(row)
+            # One that a person asked for has no place: it is sent.
+            if is_late and endpoint.late == "drop" and row.place is not None:
+                dropped.append(self._tools.attempts.drop(self._lease, row))
+            else:
+                to_send.append(replace(row, is_late=True) if is_late else row)
+        return to_send, dropped
+
+    async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()
         try:
-            outcomes = await self._tools.attempts.send(endpoint, wanted)
+            outcomes = await self._tools.attempts.send(endpoint, rows)
         finally:
             self.health.end(number)
         conclude = self._tools.attempts.conclude
-        settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+        settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(rows, outcomes, strict=True)]
         self._hear(settlements, endpoint)
         return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
 

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.identity import keys_of_event
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
-from app.domain.verdict import DeadReason, DeliveryStatus
+from app.domain.verdict import CancelReason, DeadReason, DeliveryStatus
 from app.store.columns import Instant
 from app.store.place import Place, page_after
 from app.store.schema import attempt, dead_letter, delivery
@@ -41,7 +41,7 @@ class Delivery:
     subscription_id: SubscriptionId
     endpoint_id: EndpointId
     status: DeliveryStatus
-    reason: DeadReason | None
+    reason: DeadReason | CancelReason | None
     due_at: datetime | None
     created_at: datetime
     ended_at: datetime | None

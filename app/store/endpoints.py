@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, or_, select, update
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import JSON, Consequence, Endpoint, OnDead, Ordering
-from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
+from app.domain.configuration import JSON, Consequence, Endpoint, Late, OnDead, Ordering
+from app.domain.ids import ID_BYTES, EndpointId, TenantId
 from app.store import operator_events
 from app.store.columns import FAR
+from app.store.endpoint_rows import endpoint_of, living_endpoints
 from app.store.epoch import bump_epoch
 from app.store.operator_events import Disabled
 from app.store.place import Place, page_after
@@ -28,6 +29,8 @@ class NewEndpoint:
     secret: bytes | None
     ordering: Ordering
     on_dead: OnDead
+    reorder_window_seconds: float
+    late: Late
     timeout_seconds: float
     max_in_flight: int
     rate_limit_per_second: float | None
@@ -71,14 +74,16 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpo
             latency_seconds=0.0,
         )
     )
-    return _endpoint((await connection.execute(_living().where(endpoint.c.id == endpoint_id))).one())
+    return endpoint_of((await connection.execute(living_endpoints().where(endpoint.c.id == endpoint_id))).one())
 
 
 async def find(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:
     """Give an endpoint; None when there is none, or no more."""
-    found = await connection.execute(_living().where(endpoint.c.tenant_id == tenant_id, endpoint.c.id == endpoint_id))
+    found = await connection.execute(
+        living_endpoints().where(endpoint.c.tenant_id == tenant_id, endpoint.c.id == endpoint_id)
+    )
     row = found.one_or_none()
-    return None if row is None else _endpoint(row)
+    return None if row is None else endpoint_of(row)
 
 
 async def list_page(
@@ -86,18 +91,18 @@ async def list_page(
 ) -> Sequence[Endpoint]:
     """Give endpoints, newest first."""
     statement = page_after(
-        _living().where(endpoint.c.tenant_id == tenant_id),
+        living_endpoints().where(endpoint.c.tenant_id == tenant_id),
         after,
         at=endpoint.c.created_at,
         id_=endpoint.c.id,
         limit=limit,
     )
-    return [_endpoint(row) for row in await connection.execute(statement)]
+    return [endpoint_of(row) for row in await connection.execute(statement)]
 
 
 async def read_all(connection: AsyncConnection) -> Sequence[Endpoint]:
     """Give the endpoints of every tenant."""
-    return [_endpoint(row) for row in await connection.execute(_living())]
+    return [endpoint_of(row) for row in await connection.execute(living_endpoints())]
 
 
 async def change(connection: AsyncConnection, changed: Endpoint) -> Endpoint:
@@ -107,7 +112,7 @@ async def change(connection: AsyncConnection, changed: Endpoint) -> Endpoint:
         update(endpoint).where(endpoint.c.id == changed.id).values(**_changeable(changed), updated_at=moment)
     )
     await _stop_or_start(connection, changed.id)
-    return _endpoint((await connection.execute(_living().where(endpoint.c.id == changed.id))).one())
+    return endpoint_of((await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one())
 
 
 async def enable(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:
@@ -168,20 +173,14 @@ async def delete(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: 
     return True
 
 
-def _living() -> Select[Any]:
-    return (
-        select(endpoint, lane.c.id.label("lane_id"))
-        .join(lane, lane.c.endpoint_id == endpoint.c.id)
-        .where(endpoint.c.deleted_at.is_(None))
-    )
-
-
 def _changeable(of: NewEndpoint | Endpoint) -> dict[str, Any]:
     return {
         "name": of.name,
         "config": dict(of.config),
         "ordering": of.ordering,
         "on_dead": of.on_dead,
+        "reorder_window_seconds": of.reorder_window_seconds,
+        "late": of.late,
         "timeout_seconds": of.timeout_seconds,
         "max_in_flight": of.max_in_flight,
         "rate_limit_per_second": of.rate_limit_per_second,
@@ -197,29 +196,4 @@ async def _stop_or_start(connection: AsyncConnection, endpoint_id: EndpointId) -
     its = select(or_(endpoint.c.is_paused, endpoint.c.disabled_at.is_not(None))).where(endpoint.c.id == endpoint_id)
     await connection.execute(
         update(lane).where(lane.c.endpoint_id == endpoint_id).values(is_stopped=its.scalar_subquery())
-    )
-
-
-def _endpoint(row: Row[Any]) -> Endpoint:
-    return Endpoint(
-        id=EndpointId(row.id),
-        tenant_id=TenantId(row.tenant_id),
-        lane_id=LaneId(row.lane_id),
-        name=row.name,
-        kind=row.kind,
-        config=row.config,
-        secret=row.secret,
-        ordering=row.ordering,
-        on_dead=row.on_dead,
-        timeout_seconds=row.timeout_seconds,
-        max_in_flight=row.max_in_flight,
-        rate_limit_per_second=row.rate_limit_per_second,
-        schedule_seconds=tuple(row.schedule_seconds),
-        max_age_seconds=row.max_age_seconds,
-        answers=row.answers,
-        is_paused=row.is_paused,
-        disabled_at=row.disabled_at,
-        disabled_reason=row.disabled_reason,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
     )

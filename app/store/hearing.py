@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import Filter, Ordering
+from app.domain.configuration import Endpoint, Filter
 from app.domain.event import Event
-from app.domain.ids import EndpointId, LaneId, SubscriptionId, TenantId
+from app.domain.ids import EndpointId, SubscriptionId, TenantId
 from app.domain.matching import matches
 from app.store.columns import one_of
+from app.store.endpoint_rows import endpoint_of, living_endpoints
 from app.store.insert import NewEvent, Owing, insert_deliveries, insert_events
-from app.store.schema import endpoint, lane, subscription
+from app.store.schema import endpoint, subscription
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +32,9 @@ class Told:
 class Listener:
     """A subscription that names operator events, and where it leads."""
 
-    tenant_id: TenantId
     subscription_id: SubscriptionId
     wanted: Filter
-    endpoint_id: EndpointId
-    is_disabled: bool
-    lane_id: LaneId
-    ordering: Ordering
+    endpoint: Endpoint
 
 
 async def listeners(connection: AsyncConnection, tenants: Collection[TenantId]) -> Sequence[Listener]:
@@ -51,29 +48,17 @@ async def listeners(connection: AsyncConnection, tenants: Collection[TenantId]) 
     if (await connection.execute(select(subscription.c.id).where(*hears).limit(1))).first() is None:
         return ()
     found = await connection.execute(
-        select(
-            subscription.c.tenant_id,
-            subscription.c.id,
-            subscription.c.filter,
-            endpoint.c.id.label("endpoint_id"),
-            endpoint.c.ordering,
-            endpoint.c.disabled_at,
-            lane.c.id.label("lane_id"),
-        )
-        .join(endpoint, endpoint.c.id == subscription.c.endpoint_id)
-        .join(lane, lane.c.endpoint_id == endpoint.c.id)
-        .where(*hears, endpoint.c.deleted_at.is_(None))
+        living_endpoints()
+        .add_columns(subscription.c.id.label("subscription_id"), subscription.c.filter)
+        .join(subscription, subscription.c.endpoint_id == endpoint.c.id)
+        .where(*hears)
         .order_by(subscription.c.id)
     )
     return [
         Listener(
-            tenant_id=TenantId(row.tenant_id),
-            subscription_id=SubscriptionId(row.id),
+            subscription_id=SubscriptionId(row.subscription_id),
             wanted=Filter(events=tuple(row.filter["events"])),
-            endpoint_id=EndpointId(row.endpoint_id),
-            is_disabled=row.disabled_at is not None,
-            lane_id=LaneId(row.lane_id),
-            ordering=row.ordering,
+            endpoint=endpoint_of(row),
         )
         for row in found
     ]
@@ -84,10 +69,8 @@ async def tell(connection: AsyncConnection, told: Sequence[Told], who_hear: Sequ
     owing = [
         Owing(
             new=NewEvent(tenant_id=each.tenant_id, source_id=None, event=each.event, day=each.event.day),
-            lane_id=listener.lane_id,
-            endpoint_id=listener.endpoint_id,
+            endpoint=listener.endpoint,
             subscription_id=listener.subscription_id,
-            ordering=listener.ordering,
         )
         for each in told
         for listener in who_hear
@@ -98,6 +81,7 @@ async def tell(connection: AsyncConnection, told: Sequence[Told], who_hear: Sequ
 
 
 def _is_for(listener: Listener, told: Told) -> bool:
-    if listener.is_disabled and listener.endpoint_id == told.of:
+    taker = listener.endpoint
+    if taker.disabled_at is not None and taker.id == told.of:
         return False  # it takes nothing, least of all news of its own troubles
-    return listener.tenant_id == told.tenant_id and matches(listener.wanted, told.event)
+    return taker.tenant_id == told.tenant_id and matches(listener.wanted, told.event)

@@ -4,10 +4,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreError
 from app.domain.ids import LaneId, ReplicaId
-from app.store import endpoints, lanes, owed, replicas, settle
+from app.store import endpoints, high_water, lanes, owed, reordered, replicas, settle
 from app.store.database import Database, is_partition_missing
 from app.store.in_order import park
 from app.store.partitions import make_days
@@ -73,13 +73,19 @@ class SqlOutbox:
         return frozenset(lane_id for lane_id, _ in held)
 
     async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
         """Read what is due; see the port."""
-        if in_order:
-            return await self._fetch_in_order(lease, limit=limit, leave_out=leave_out)
+        if in_order is None:
+            async with self._database.read() as connection:
+                return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
+        fetch = self._fetch_by_turn if in_order.is_reordered else self._fetch_in_order
+        rows = await fetch(lease, limit=limit, leave_out=leave_out)
+        if not in_order.with_marks or not rows:
+            return rows
+        # After the rows: what was settled in between counts.
         async with self._database.read() as connection:
-            return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
+            return await high_water.tell(connection, lease, rows)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """Write down what tries gave; see the port."""
@@ -132,6 +138,20 @@ class SqlOutbox:
             if may_go or len(wait) < limit:
                 return may_go
         return ()
+
+    async def _fetch_by_turn(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        rows: list[Owed] = []
+        for _ in range(_LOOKS_IN_ORDER):
+            at_hand = [*leave_out, *(row.row_id for row in rows)]
+            async with self._database.read() as connection:
+                look = await reordered.look(connection, lease, limit=limit - len(rows), leave_out=at_hand)
+            if look.wait:
+                async with self._database.write() as connection:
+                    await park(connection, self._replica, lease, look.wait)
+            rows += look.may_go
+            if look.is_all or len(rows) >= limit or not (look.may_go or look.wait):
+                break
+        return rows
 
     async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         lost = await self._database.write_again(

@@ -6,7 +6,7 @@ event is looked up by its key.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -32,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
-from app.store.columns import now, this_moment
+from app.store.columns import now, one_of, this_moment
 from app.store.events import stored_event
 from app.store.schema import delivery, endpoint, event, subscription
 
@@ -56,7 +56,7 @@ class Parking:
 async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
     """Read deliveries that are due, oldest due first, with their events."""
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
-    rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
+    rows = await connection.execute(statement, due_values(lease, limit=limit, leave_out=leave_out))
     return [_owed(row) for row in rows]
 
 
@@ -68,7 +68,7 @@ async def fetch_in_order(
     At hand is what stands in `leave_out` or comes before in the answer.
     """
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=True)
-    rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
+    rows = await connection.execute(statement, due_values(lease, limit=limit, leave_out=leave_out))
     at_hand = set(leave_out)
     may_go: list[Owed] = []
     wait: list[Parking] = []
@@ -81,6 +81,14 @@ async def fetch_in_order(
     return may_go, wait
 
 
+async def fetch_rows(connection: AsyncConnection, lease: Lease, row_ids: Sequence[int]) -> Mapping[int, Owed]:
+    """Read these deliveries with their events, as far as they are still there and may be sent."""
+    dialect = connection.dialect.name
+    chosen = select(delivery).where(one_of(connection, delivery.c.id, row_ids), may_be_sent(dialect)).subquery("chosen")
+    rows = await connection.execute(_with_events(dialect, chosen), {"its_endpoint": lease.endpoint_id})
+    return {row.id: _owed(row) for row in rows}
+
+
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
     """Find the lane's next delivery that may be handed out; None when it owes nothing."""
     statement = _next_statement(connection.dialect.name)
@@ -91,10 +99,11 @@ async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
 def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
     """Give what fetch runs, values included; a test looks at its plan."""
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
-    return statement.params(_fetch_values(lease, limit=limit, leave_out=leave_out))
+    return statement.params(due_values(lease, limit=limit, leave_out=leave_out))
 
 
-def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
+def due_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
+    """Give what the walk of `due_statement` takes."""
     values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id, "rows": limit}
     return {**values, "left_out": list(leave_out)} if leave_out else values
 
@@ -104,7 +113,7 @@ def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict
 def _next_statement(dialect: str) -> Select[Any]:
     return (
         select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
-        .where(delivery.c.lane_id == bindparam("lane", type_=BigInteger), _may_be_sent(dialect))
+        .where(delivery.c.lane_id == bindparam("lane", type_=BigInteger), may_be_sent(dialect))
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(1)
     )
@@ -112,18 +121,26 @@ def _next_statement(dialect: str) -> Select[Any]:
 
 @functools.cache
 def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = False) -> Select[Any]:
-    due = (
+    due = due_statement(dialect, leaves_out=leaves_out).subquery("due")
+    return _with_events(dialect, due, *((_before(due),) if tells_before else ())).order_by(due.c.due_at, due.c.id)
+
+
+def due_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
+    """Build the walk along the index: what is due, oldest due first; for the values of `due_values`."""
+    return (
         select(delivery)
         .where(
             delivery.c.lane_id == bindparam("lane", type_=BigInteger),
             delivery.c.due_at <= this_moment(),
-            _may_be_sent(dialect),
-            *((_is_not_left_out(dialect),) if leaves_out else ()),
+            may_be_sent(dialect),
+            *((is_not_left_out(dialect),) if leaves_out else ()),
         )
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(bindparam("rows", type_=Integer))
-        .subquery("due")
     )
+
+
+def _with_events(dialect: str, due: FromClause, *more: ColumnElement[Any]) -> Select[Any]:
     its_event = and_(
         event.c.tenant_id == due.c.tenant_id, event.c.id == due.c.event_id, event.c.event_day == due.c.event_day
     )
@@ -134,17 +151,13 @@ def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = Fal
         kept = select(event).where(its_event).limit(1).lateral("kept")
         joined = due.outerjoin(kept, true())
     its_format = select(subscription.c.format).where(subscription.c.id == due.c.subscription_id).scalar_subquery()
-    return (
-        select(
-            *(due.c[name] for name in _DELIVERY_COLUMNS),
-            its_format.label("format"),
-            this_moment().label("read_at"),
-            *((_before(due),) if tells_before else ()),
-            *(kept.c[name] for name in _EVENT_COLUMNS),
-        )
-        .select_from(joined)
-        .order_by(due.c.due_at, due.c.id)
-    )
+    return select(
+        *(due.c[name] for name in _DELIVERY_COLUMNS),
+        its_format.label("format"),
+        this_moment().label("read_at"),
+        *more,
+        *(kept.c[name] for name in _EVENT_COLUMNS),
+    ).select_from(joined)
 
 
 def _before(due: FromClause) -> ColumnElement[int]:
@@ -160,7 +173,8 @@ def _before(due: FromClause) -> ColumnElement[int]:
     )
 
 
-def _is_not_left_out(dialect: str) -> ColumnElement[bool]:
+def is_not_left_out(dialect: str) -> ColumnElement[bool]:
+    """Leave out the rows of the value `left_out`."""
     if dialect == "postgresql":
         return delivery.c.id != all_(bindparam("left_out", type_=ARRAY(BigInteger)))
     return delivery.c.id.not_in(bindparam("left_out", expanding=True, type_=BigInteger))
@@ -177,6 +191,7 @@ _DELIVERY_COLUMNS: Final = (
     "tries",
     "failures",
     "order_key",
+    "place",
     "owed_at",
     "created_at",
 )
@@ -204,7 +219,8 @@ _EVENT_COLUMNS: Final = (
 )
 
 
-def _may_be_sent(dialect: str) -> ColumnElement[bool]:
+def may_be_sent(dialect: str) -> ColumnElement[bool]:
+    """Leave out what is owed to a deleted endpoint or through a deleted subscription."""
     # By what is being cancelled, not by what the endpoint's subscriptions are: one may have moved to another endpoint.
     cancelled = select(subscription.c.id).where(
         subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None)
@@ -229,6 +245,7 @@ def _owed(row: Row[Any]) -> Owed:
         failures=row.failures,
         created_at=row.created_at,
         order_key=row.order_key,
+        place=row.place,
         age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),
         stored=None if row.record is None else stored_event(row, row.event_id),
     )

@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     tuple_,
     union,
@@ -40,6 +41,7 @@ from app.store.schema import (
     delivery,
     endpoint,
     event,
+    high_water,
     lane,
     pulse,
     quarantine,
@@ -85,6 +87,23 @@ async def delete_old_dead_letters(connection: AsyncConnection, retention_days: i
 async def delete_old_quarantine(connection: AsyncConnection, retention_days: int) -> int:
     """Delete a slice of what was last seen before the retention. Gives how many."""
     return await _delete_oldest(connection, quarantine.c.id, quarantine.c.last_seen_at, retention_days)
+
+
+async def delete_old_marks(connection: AsyncConnection, retention_days: int) -> int:
+    """Delete a slice of the marks that no event kept can be older than, or whose lane is gone. Gives how many."""
+    mark = tuple_(high_water.c.lane_id, high_water.c.order_key, high_water.c.family)
+    old = (
+        select(high_water.c.lane_id, high_water.c.order_key, high_water.c.family)
+        .where(
+            or_(
+                high_water.c.updated_at < _before(retention_days),
+                ~exists().where(lane.c.id == high_water.c.lane_id),
+            )
+        )
+        .limit(SLICE)
+    )
+    deleted = await connection.execute(delete(high_water).where(mark.in_(old)))
+    return deleted.rowcount
 
 
 async def tenants(connection: AsyncConnection) -> Sequence[TenantId]:

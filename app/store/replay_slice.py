@@ -137,7 +137,7 @@ async def _owe(connection: AsyncConnection, job: Replay, candidates: Sequence[_C
         await connection.execute(
             update(delivery)
             .where(one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks)
-            .values(blocks=False, failures=0, due_at=now(), owed_at=now())
+            .values(blocks=False, failures=0, place=None, due_at=now(), owed_at=now())
         )
         await history.reopen(connection, [_debt(job.tenant_id, each) for each in chosen])
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

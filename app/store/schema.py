@@ -104,6 +104,8 @@ endpoint = Table(
     Column("secret", LargeBinary),
     Column("ordering", Text, nullable=False),
     Column("on_dead", Text, nullable=False),
+    Column("reorder_window_seconds", Float, nullable=False),
+    Column("late", Text, nullable=False),
     Column("timeout_seconds", Float, nullable=False),
     Column("max_in_flight", Integer, nullable=False),
     Column("rate_limit_per_second", Float),
@@ -235,11 +237,12 @@ delivery = Table(
     Column("event_day", Date, nullable=False),
     Column("event_id", LargeBinary, nullable=False),
     Column("order_key", BigInteger),
+    Column("place", LargeBinary),  # the event's, where its endpoint minds places; NULL for what a person asked for
     Column("tries", SmallInteger, nullable=False),
     Column("failures", SmallInteger, nullable=False),
     Column("blocks", Boolean, nullable=False),  # dead, and those that come after it wait until somebody sees to it
     Column("due_at", Instant, nullable=False),
-    Column("owed_at", Instant, nullable=False),  # its age counts from here: as created, or owed anew
+    Column("owed_at", Instant, nullable=False),  # its age counts from here, when it was first due; or owed anew
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("delivery_key", "lane_id"),
     Index(None, "lane_id", "due_at", "id"),
@@ -317,6 +320,18 @@ dead_letter = Table(
     Column("ended_at", Instant, nullable=False),
     Index(None, "tenant_id", "created_at", "delivery_key"),
     Index(None, "ended_at"),
+)
+
+# How far the receiver of a lane has come with an object: the newest place it was delivered, for each family of places.
+high_water = Table(
+    "high_water",
+    metadata,
+    Column("lane_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("order_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("family", SmallInteger, primary_key=True, autoincrement=False),
+    Column("place", LargeBinary, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Index(None, "updated_at"),
 )
 
 quarantine = Table(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Settlement
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId
-from app.store import history, lanes, operator_events
+from app.store import high_water, history, lanes, operator_events
 from app.store.columns import FAR, now, one_of
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
 from app.store.in_order import unpark
@@ -41,6 +41,7 @@ async def settle(
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
     await history.append(connection, attempts)
+    await high_water.rise(connection, [each for each in settlements if each.verdict.status == "delivered"])
     await unpark(connection, keys)
     return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}
 
@@ -173,7 +174,7 @@ def _attempt(settlement: Settlement, debt: Debt, *, ended: str | None) -> Attemp
         outcome=settlement.outcome,
         started_seconds_ago=settlement.started_seconds_ago,
         ended=ended,
-        reason=settlement.verdict.reason if ended == "dead" else None,
+        reason=settlement.verdict.reason if ended in ("dead", "cancelled") else None,
     )
 
 

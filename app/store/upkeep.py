@@ -95,6 +95,7 @@ class Upkeep:
         await self._delete_slices(prune.delete_old_dead_letters, self._dead_letter_days)
         await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
         await self._delete_slices(prune.delete_old_pulses, prune.PULSE_SECONDS)
+        await self._delete_slices(prune.delete_old_marks, self._event_days)
         await self._prune_events()
         if self._database.dialect == "postgresql":
             await self._drop_days()

@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("event_day", sa.Date(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=False),
         sa.Column("order_key", sa.BigInteger(), nullable=True),
+        sa.Column("place", sa.LargeBinary(), nullable=True),
         sa.Column("tries", sa.SmallInteger(), nullable=False),
         sa.Column("failures", sa.SmallInteger(), nullable=False),
         sa.Column("blocks", sa.Boolean(), nullable=False),
@@ -138,6 +139,8 @@ def upgrade() -> None:
         sa.Column("secret", sa.LargeBinary(), nullable=True),
         sa.Column("ordering", sa.Text(), nullable=False),
         sa.Column("on_dead", sa.Text(), nullable=False),
+        sa.Column("reorder_window_seconds", sa.Float(), nullable=False),
+        sa.Column("late", sa.Text(), nullable=False),
         sa.Column("timeout_seconds", sa.Float(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
         sa.Column("rate_limit_per_second", sa.Float(), nullable=True),
@@ -181,6 +184,16 @@ def upgrade() -> None:
         postgresql_partition_by="RANGE (event_day)",
     )
     op.create_index("ix_event_tenant_id_recorded_at_id", "event", ["tenant_id", "recorded_at", "id"])
+    op.create_table(
+        "high_water",
+        sa.Column("lane_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("order_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("family", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("place", sa.LargeBinary(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("lane_id", "order_key", "family", name="pk_high_water"),
+    )
+    op.create_index("ix_high_water_updated_at", "high_water", ["updated_at"])
     op.create_table(
         "lane",
         sa.Column(

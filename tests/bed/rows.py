@@ -191,6 +191,8 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             secret=b"s" * 24,
             ordering="none",
             on_dead="skip",
+            reorder_window_seconds=0.0,
+            late="deliver",
             max_age_seconds=432_000,
             answers={},
             is_paused=False,

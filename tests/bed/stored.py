@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Executable, func, insert, select, update
 
-from app.domain.configuration import Filter, OnDead, Ordering
+from app.domain.configuration import Filter, Late, OnDead, Ordering
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EndpointId, EventId, LaneId, ReplicaId, SourceId, SubscriptionId
@@ -43,7 +43,14 @@ class Stored:
         replica = ReplicaId(secrets.token_bytes(16))
         return SqlOutbox(self.database, replica, lease_seconds=lease_seconds, sweep_pause_seconds=0.0)
 
-    async def add_endpoint(self, *, ordering: Ordering = "none", on_dead: OnDead = "skip") -> EndpointId:
+    async def add_endpoint(
+        self,
+        *,
+        ordering: Ordering = "none",
+        on_dead: OnDead = "skip",
+        reorder_window_seconds: float = 0.0,
+        late: Late = "deliver",
+    ) -> EndpointId:
         """Set up an endpoint with its lane."""
         endpoint_id = EndpointId(secrets.token_bytes(16))
         async with self.database.write() as connection:
@@ -56,6 +63,8 @@ class Stored:
                     config={"url": "https://example.com/"},
                     ordering=ordering,
                     on_dead=on_dead,
+                    reorder_window_seconds=reorder_window_seconds,
+                    late=late,
                     max_age_seconds=432_000,
                     answers={},
                     is_paused=False,
@@ -111,10 +120,17 @@ class Stored:
         return subscription_id
 
     async def add_subscribed(
-        self, *, ordering: Ordering = "none", on_dead: OnDead = "skip"
+        self,
+        *,
+        ordering: Ordering = "none",
+        on_dead: OnDead = "skip",
+        reorder_window_seconds: float = 0.0,
+        late: Late = "deliver",
     ) -> tuple[LaneId, SubscriptionId]:
         """Set up an endpoint that takes everything; gives its lane and its subscription."""
-        endpoint_id = await self.add_endpoint(ordering=ordering, on_dead=on_dead)
+        endpoint_id = await self.add_endpoint(
+            ordering=ordering, on_dead=on_dead, reorder_window_seconds=reorder_window_seconds, late=late
+        )
         subscription_id = await self.add_subscription(endpoint_id)
         return await self.lane_of(endpoint_id), subscription_id
 

@@ -17,6 +17,7 @@ from app.store.columns import now
 from app.store.lanes import waiting_statement
 from app.store.owed import fetch_statement
 from app.store.prune import needed_statement
+from app.store.reordered import STANDING_POSTGRESQL, STANDING_SQLITE
 from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
 from tests.bed.stored import Stored, heard, make_events
@@ -217,3 +218,35 @@ async def test_sqlite_leases_and_sweeps_by_lanes(stored_on_sqlite: Stored) -> No
 
     assert not [step for step in leasing if "delivery" in step]
     assert any("SEARCH delivery USING" in step and "lane_id=?" in step for step in sweeping)
+
+
+@MODES
+async def test_a_look_at_one_object_does_not_read_its_backlog(stored_on_postgres: Stored, mode: str) -> None:
+    """With a window the first deliveries of an object are read along the index, however many wait behind them."""
+    lease = await fill(stored_on_postgres)
+    await stored_on_postgres.execute(update(delivery).values(order_key=7))
+    await stored_on_postgres.execute(text("ANALYZE"))
+    async with stored_on_postgres.database.write() as connection:
+        await connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
+        await connection.exec_driver_sql(f"PREPARE guarded AS {STANDING_POSTGRESQL}")
+        explained = await connection.exec_driver_sql(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE guarded"
+            f"({lease.lane_id}, '{{7}}'::bigint[], '{{1,2}}'::bigint[], 96)"
+        )
+        plan: dict[str, Any] = explained.scalars().one()[0]["Plan"]
+        await connection.exec_driver_sql("DEALLOCATE guarded")
+
+    assert plan["Actual Rows"] == 96
+    assert "ix_delivery_in_order" in [node.get("Index Name") for node in nodes(plan)]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
+
+
+async def test_sqlite_looks_at_one_object_by_the_index(stored_on_sqlite: Stored) -> None:
+    """It finds the first deliveries of an object along the index, and each of them by its number."""
+    async with stored_on_sqlite.database.read() as connection:
+        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {STANDING_SQLITE}", (1, "[7]", "[1,2]", 96))
+        steps = [row["detail"] for row in found.mappings()]
+
+    assert any("SEARCH delivery USING" in step and "ix_delivery_in_order" in step for step in steps)
+    assert any("SEARCH one USING INTEGER PRIMARY KEY" in step for step in steps)
+    assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN one"))]

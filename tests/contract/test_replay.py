@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from app.domain.configuration import Filter
+from app.domain.delivery import InOrder
 from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
 from app.store import configuration, replay, replay_slice
 from app.store.columns import now
@@ -221,14 +222,14 @@ async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
         await stored.store.record([heard(make_event(number, key=b"cat.jpg"))])
     outbox = stored.outbox()
     lease = await only_lease(outbox)
-    first, _ = await outbox.fetch(lease, limit=10, leave_out=(), in_order=True)
+    first, _ = await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())
     await outbox.settle([replace(dead(lease, first), blocks=True)])
-    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=True) == []
+    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder()) == []
 
     done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), status="dead")))
-    again = await outbox.fetch(lease, limit=1, leave_out=(), in_order=True)
+    again = await outbox.fetch(lease, limit=1, leave_out=(), in_order=InOrder())
     await outbox.settle([delivered(lease, again[0])])
 
     assert done.owed == 1
     assert again[0].row_id == first.row_id
-    assert len(await outbox.fetch(lease, limit=10, leave_out=(), in_order=True)) == 1
+    assert len(await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())) == 1

@@ -47,6 +47,8 @@ async def test_a_webhook_is_created_with_the_defaults(api_on_both: Api) -> None:
         "disabled_reason": None,
         "ordering": "none",
         "on_dead": "skip",
+        "reorder_window_seconds": 0,
+        "late": "deliver",
         "timeout_seconds": 15,
         "max_in_flight": 8,
         "rate_limit_per_second": None,
@@ -231,6 +233,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"config": {"url": "https://example.com/", "headers": {"A": "1", "a": "2"}}}, "/config/headers"),
     ({"ordering": "sometimes"}, "/ordering"),
     ({"on_dead": "run"}, "/on_dead"),
+    ({"late": "drop"}, "/late"),
+    ({"late": "never", "ordering": "key"}, "/late"),
+    ({"reorder_window_seconds": 1}, "/reorder_window_seconds"),
+    ({"reorder_window_seconds": 1, "ordering": "endpoint"}, "/reorder_window_seconds"),
+    ({"reorder_window_seconds": -1, "ordering": "key"}, "/reorder_window_seconds"),
+    ({"reorder_window_seconds": 61, "ordering": "key"}, "/reorder_window_seconds"),
     ({"rate_limit_per_second": 0}, "/rate_limit_per_second"),
     ({"retry": {"max_age_seconds": 0}}, "/retry/max_age_seconds"),
     ({"answers": {"600": "die"}}, "/answers/600"),
@@ -317,6 +325,24 @@ async def test_a_kafka_endpoint_is_ordered_by_key_unless_told_otherwise(api: Api
     said = await api.ask.post("/v1/endpoints", {**KAFKA, "ordering": "none"})
 
     assert (unsaid.body["ordering"], said.body["ordering"]) == ("key", "none")
+
+
+async def test_a_window_and_late_need_an_order_by_key(api: Api) -> None:
+    """Set together with it, and refused by a change that would leave them without."""
+    made = await _create(api, ordering="key", reorder_window_seconds=2.5, late="mark")
+    path = f"/v1/endpoints/{made['id']}"
+
+    refused = await api.ask.patch(path, {"ordering": "endpoint"})
+    kept = await api.ask.get(path)
+    taken = await api.ask.patch(path, {"ordering": "none", "reorder_window_seconds": 0, "late": "deliver"})
+    again = await api.ask.patch(path, {"late": "drop"})
+
+    assert (made["reorder_window_seconds"], made["late"]) == (2.5, "mark")
+    assert (refused.status, again.status, taken.status) == (422, 422, 200)
+    assert [each["pointer"] for each in refused.body["errors"]] == ["/reorder_window_seconds", "/late"]
+    assert refused.body["errors"][0]["detail"] == "This needs `ordering: key`; the endpoint has `endpoint`."
+    assert kept.body["ordering"] == "key"
+    assert (taken.body["reorder_window_seconds"], taken.body["late"]) == (0, "deliver")
 
 
 async def test_a_paused_endpoint_says_so_and_nobody_leases_its_lane(api: Api) -> None:

@@ -1,6 +1,7 @@
 """What a receiver is sent, in each format, over HTTP and over Kafka."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -189,6 +190,17 @@ def test_kafka_records_have_the_same_headers_in_every_format(form: Format) -> No
         "content-type": over_http.headers["Content-Type"].encode(),
         "idempotency-key": owed.idempotency_key.encode(),
     }
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_late_record_says_so_in_one_more_header(form: Format) -> None:
+    """Body and key are what they are otherwise."""
+    owed = make_owed(form=form)
+
+    late, usual = kafka_message(replace(owed, is_late=True)), kafka_message(owed)
+
+    assert late.headers == (*usual.headers, ("bucketpost-late", b"true"))
+    assert (late.key, late.value) == (usual.key, usual.value)
 
 
 def test_a_key_that_is_no_utf_8_keeps_its_bytes_in_the_record_key() -> None:

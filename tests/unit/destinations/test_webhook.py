@@ -5,6 +5,7 @@ import gzip
 import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import IPv4Network
@@ -75,6 +76,20 @@ async def test_dates_are_those_of_the_clock_it_was_given(receiver: Receiver) -> 
     [request] = receiver.received()
     assert request.header("webhook-timestamp") == str(int(now.timestamp()))
     assert outcome.retry_after_seconds == 40
+
+
+async def test_a_late_one_says_so(webhook: Webhook, receiver: Receiver) -> None:
+    """In one header more than the others have."""
+    endpoint = make_endpoint("webhook", {"url": receiver.url()})
+
+    await webhook.send(endpoint, [make_owed(1)])
+    await webhook.send(endpoint, [replace(make_owed(2), is_late=True)])
+    usual, late = await receiver.wait_for(2)
+
+    assert late.header("Bucketpost-Late") == "true"
+    assert {name.lower() for name, _ in late.headers} - {name.lower() for name, _ in usual.headers} == {
+        "bucketpost-late"
+    }
 
 
 async def test_a_body_of_more_than_a_mebibyte_is_sent_whole(webhook: Webhook, receiver: Receiver) -> None:
