@@ -16,7 +16,7 @@ Wanted = Callable[[str], Collection[str]]
 class Verdict:
     """What the join says; `latencies` are seconds from the acknowledgement to the first success, one a delivery.
 
-    `repeats` are, for each duplicate, when the success came that it repeats.
+    `repeats` are, for each duplicate, when the success came that it repeats, and when it came itself.
     """
 
     acknowledged: int
@@ -28,7 +28,7 @@ class Verdict:
     bad_signatures: int
     two_names: int
     latencies: tuple[float, ...]
-    repeats: tuple[float, ...]
+    repeats: tuple[tuple[float, float], ...]
 
     @property
     def is_right(self) -> bool:
@@ -85,7 +85,7 @@ def judge(
             for what, acknowledged_at in owed.items()
             if what in successes
         ),
-        repeats=tuple(earlier.at for found in successes.values() for earlier, _ in pairwise(found)),
+        repeats=tuple((earlier.at, later.at) for found in successes.values() for earlier, later in pairwise(found)),
     )
 
 
