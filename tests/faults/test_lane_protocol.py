@@ -23,8 +23,8 @@ MOST_CHANGES: Final = 2
 IS_LONG: Final = os.environ.get("BUCKETPOST_TEST_FAULTS") == "long"
 # The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
 SETTINGS: Final = settings(
-    max_examples=1_000 if IS_LONG else 50,
-    stateful_step_count=100 if IS_LONG else 50,
+    max_examples=2_000 if IS_LONG else 100,
+    stateful_step_count=50 if IS_LONG else 25,
     derandomize=not IS_LONG,
     print_blob=True,
     deadline=None,
@@ -38,7 +38,6 @@ _which = st.integers(0, 40)
 # Most of what the store does runs to its end; some stands still on the way, or its answer is late.
 _steps = st.sampled_from([TO_THE_END] * 5 + [0, 1, 1, 2, 3])
 _verdict = st.one_of(
-    st.none(),
     st.none(),
     st.builds(Verdict, status=st.just("pending"), delay_seconds=st.sampled_from([0.0, 50.0, 150.0])),
     st.just(Verdict(status="dead", reason="exhausted")),
@@ -56,7 +55,7 @@ class LaneProtocol(RuleBasedStateMachine):
         self._run(stage.clear())
         self._play = Play(stage, self._run(stage.look()), replicas=REPLICAS)
 
-    @initialize(objects=st.lists(st.integers(0, 1), min_size=2, max_size=4))
+    @initialize(objects=st.lists(st.integers(0, 1), min_size=1, max_size=3))
     def begin(self, objects: list[int]) -> None:
         """Something is owed, and somebody has begun to work on it."""
         self._move(self._play.record(objects, again=0, steps=TO_THE_END))
@@ -95,19 +94,42 @@ class LaneProtocol(RuleBasedStateMachine):
         """A replica writes down what it sent, however late."""
         self._move(self._play.settle(_one(self._play.settlers, which), most=most, steps=steps))
 
-    @precondition(lambda self: self._play.senders)
-    @rule(which=_which, verdicts=_verdicts)
-    def send_before_all_is_settled(self, which: int, verdicts: list[Verdict | None]) -> None:
-        """The same again: what is under way piles up."""
-        self._judge(lambda: self._play.send(_one(self._play.senders, which), verdicts))
+    @precondition(lambda self: self._play.settlers)
+    @rule(which=_which, number=_replica, served=st.integers(0, 2))
+    def settle_too_late(self, which: int, number: int, served: int) -> None:
+        """A replica stalls with sends under way, another goes on in its place, and then it writes down what it sent."""
+        stalled, other = _one(self._play.settlers, which), self._play.replicas[number]
+        lease = next(each for each in stalled.holdings if each.sent).lease
+        self._move(self._play.take_over(lease.lane_id, other, served=served))
+        self._move(self._play.settle(stalled, most=MOST_DEBTS, steps=TO_THE_END))
 
     @precondition(lambda self: self._play.settlers)
-    @rule(which=_which)
-    def settle_without_an_answer(self, which: int) -> None:
-        """A replica writes down what it sent and does not learn of it, so it will write it down again."""
+    @rule(which=_which, meanwhile=st.sampled_from(["nothing", "retry", "record", "serve"]), number=_replica)
+    def settle_twice(self, which: int, meanwhile: str, number: int) -> None:
+        """A replica writes down what it sent, does not learn of it, and writes it down again."""
         replica = _one(self._play.settlers, which)
         self._move(self._play.settle(replica, most=MOST_DEBTS, steps=1))
         self._move(self._play.abandon(self._play.under_way[-1]))
+        if meanwhile == "retry" and self._play.retriable:
+            self._move(self._play.retry(self._play.retriable[-1]))
+        elif meanwhile == "record":
+            self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+        elif meanwhile == "serve":
+            self._move(self._play.serve(self._play.replicas[number], [None]))
+        self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
+
+    @precondition(lambda self: self._play.reading_settlers)
+    @rule(which=_which, steps=st.integers(0, 2))
+    def settle_while_reading(self, which: int, steps: int) -> None:
+        """A holder reads on while what it sent is written down, and has its answer last."""
+        replica, holding = _one(self._play.reading_settlers, which)
+        self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+        self._move(self._play.read(replica, holding, WHOLE_LOOK, steps=steps))
+        reading = self._play.under_way[-1:]
+        self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
+        for each in reading:
+            if each in self._play.under_way:
+                self._move(self._play.go_on(each, TO_THE_END))
 
     @rule(number=_replica, verdicts=_verdicts)
     def serve(self, number: int, verdicts: list[Verdict | None]) -> None:
@@ -140,6 +162,7 @@ class LaneProtocol(RuleBasedStateMachine):
         """A replica sweeps."""
         self._move(self._play.sweep(self._play.replicas[number], steps=steps))
 
+    @precondition(lambda self: self._play.seen.sleeping_over_due)
     @rule(number=_replica)
     def sweep_undisturbed(self, number: int) -> None:
         """Nothing is asleep over something due after sweeps that nothing disturbed."""
@@ -170,11 +193,11 @@ class LaneProtocol(RuleBasedStateMachine):
         self._move(self._play.pass_time(keeps_leases=keeps_leases))
 
     @precondition(lambda self: self._play.holdings)
-    @rule(which=_which, number=_replica, steps=st.integers(0, 2))
-    def take_over(self, which: int, number: int, steps: int) -> None:
+    @rule(which=_which, number=_replica, served=st.integers(0, 2))
+    def take_over(self, which: int, number: int, served: int) -> None:
         """A holder stalls for longer than its lease, and another goes on in its place."""
         _, holding = _one(self._play.holdings, which)
-        self._move(self._play.take_over(holding.lease.lane_id, self._play.replicas[number], steps=steps))
+        self._move(self._play.take_over(holding.lease.lane_id, self._play.replicas[number], served=served))
 
     @precondition(lambda self: self._play.retriable)
     @rule(which=_which)

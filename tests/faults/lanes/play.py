@@ -94,6 +94,12 @@ class Play:
         return [each for each in has_sent if not self._is_doing(("settle", each))]
 
     @property
+    def reading_settlers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may read on while they have something to write down."""
+        settlers = self.settlers
+        return [each for each in self.readers if each[1].sent and each[0] in settlers]
+
+    @property
     def retriable(self) -> list[DeliveryKey]:
         """Name deliveries that a person may want to see tried: the dead ones, and those that wait."""
         return [key for key, debt in self.model.debts.items() if debt.status == "dead" or debt.wait > 0]
@@ -248,14 +254,14 @@ class Play:
         await self.stage.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
         await self._look()
 
-    async def take_over(self, lane_id: LaneId, other: Replica, *, steps: int) -> None:
+    async def take_over(self, lane_id: LaneId, other: Replica, *, served: int) -> None:
         """Let a lease run out, and another replica take what is to be had, read and send so many times."""
         self.model.lanes[lane_id].is_leased = False
         await self.stage.run_out(lane_id)
         await self._look()
         await self.lease(other, len(self.model.lanes), steps=TO_THE_END)
         for holding in [each for each in other.holdings if each.lease.lane_id == lane_id]:
-            for _ in range(steps):
+            for _ in range(served):
                 await self.read(other, holding, WHOLE_LOOK, steps=TO_THE_END)
                 self.send(holding, [None])
             if holding.sent:
@@ -360,14 +366,15 @@ class Play:
 
     async def _step(self, going: UnderWay) -> None:
         before = self.seen
-        await going.operation.step()
+        has_written = await going.operation.step()
         if going.operation.is_over:
             going.operation.result()  # raises what went wrong
         if not going.has_begun:
             going.has_begun = True
             going.begun()
         self.moves += 1
-        self.seen = await self.stage.look()
+        if has_written:
+            self.seen = await self.stage.look()
         going.stepped(self.seen)
         if going.operation.is_over:
             going.done(going.operation.result(), before, self.seen)
