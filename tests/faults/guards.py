@@ -22,7 +22,7 @@ class Guard:
 _OUTBOX: Final = "tests/contract/test_outbox.py"
 _IN_ORDER: Final = "tests/contract/test_in_order.py"
 _RELAY: Final = "tests/unit/relay"
-_SOURCES: Final = "tests/unit/sources"
+_FORGERIES: Final = "tests/unit/sources/test_sns_forgeries.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
@@ -123,14 +123,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
         file="app/store/record.py",
         text="if rules.epoch != await read_epoch(connection):",
         without="if rules.epoch < 0:",
-        missed_by=("tests/contract/test_event_store.py::test_events_are_matched_under_the_newest_committed_set_up[sqlite]",),
+        missed_by=(
+            "tests/contract/test_event_store.py::test_events_are_matched_under_the_newest_committed_set_up[sqlite]",
+        ),
     ),
     Guard(
         name="on SQLite a write holds the lock from its start",
         file="app/store/database.py",
         text='"BEGIN IMMEDIATE" if writes else "BEGIN"',
         without='"BEGIN" if writes else "BEGIN"',
-        missed_by=("tests/contract/test_interleavings.py::test_processes_that_read_before_they_write_take_turns_on_sqlite",),
+        missed_by=(
+            "tests/contract/test_interleavings.py::test_processes_that_read_before_they_write_take_turns_on_sqlite",
+        ),
     ),
     Guard(
         name="one process serves a SQLite file",
@@ -172,7 +176,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         file="app/relay/window.py",
         text="is_overtaken = row.order_key is not None and row.order_key in self._held_back",
         without="is_overtaken = False",
-        missed_by=(f"{_RELAY}/test_window.py::test_what_was_asked_for_behind_one_that_failed_meanwhile_is_asked_for_again",),
+        missed_by=(
+            f"{_RELAY}/test_window.py::test_what_was_asked_for_behind_one_that_failed_meanwhile_is_asked_for_again",
+        ),
     ),
     Guard(
         name="one refused answer refuses a name",
@@ -215,7 +221,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         file="app/destinations/kafka_writer.py",
         text="            await asyncio.wait([self._producers.give_up(producer)])\n",
         without="            self._producers.give_back(producer)\n",
-        missed_by=("tests/unit/destinations/test_kafka_writer.py::test_a_producer_in_trouble_is_freed_before_anything_is_sent_again",),
+        missed_by=(
+            "tests/unit/destinations/test_kafka_writer.py::test_a_producer_in_trouble_is_freed_before_anything_is_sent_again",
+        ),
     ),
     Guard(
         name="nothing is acknowledged before its commit",
@@ -234,22 +242,22 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="an envelope of SNS is signed by the key of its certificate",
         file="app/sources/sns.py",
-        text='verify(envelope, await self._certificates.key(place))',
-        without='await self._certificates.key(place)',
-        missed_by=(f"{_SOURCES}/test_sns_forgeries.py::test_a_signed_message_that_was_changed_is_refused[a Subject added]",),
+        text="verify(envelope, await self._certificates.key(place))",
+        without="await self._certificates.key(place)",
+        missed_by=(f"{_FORGERIES}::test_a_signed_message_that_was_changed_is_refused[a Subject added]",),
     ),
     Guard(
         name="SNS's certificates come from SNS's own host",
         file="app/sources/sns_place.py",
         text='if _is_file(url, (f"https://{host}", f"https://{host}:443"), _AWS_FILE):',
         without='if url.startswith(f"https://{host}"):',
-        missed_by=(f"{_SOURCES}/test_sns_forgeries.py::test_a_certificate_anywhere_else_is_not_fetched[SNS's name below another]",),
+        missed_by=(f"{_FORGERIES}::test_a_certificate_anywhere_else_is_not_fetched[SNS's name below another]",),
     ),
     Guard(
         name="an envelope of SNS is good for an hour",
         file="app/sources/sns.py",
         text="        check_time(envelope, self._now())\n",
         without="",
-        missed_by=(f"{_SOURCES}/test_sns_forgeries.py::test_a_replay_is_refused_after_an_hour[-61-notification]",),
+        missed_by=(f"{_FORGERIES}::test_a_replay_is_refused_after_an_hour[-61-notification]",),
     ),
 )

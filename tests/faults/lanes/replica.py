@@ -81,6 +81,4 @@ def settlement_of(lease: Lease, owed: Owed, verdict: Verdict | None, *, blocks: 
     """Settle what a receiver accepted, where there is no verdict, or refused."""
     if verdict is None:
         return delivered(lease, owed)
-    return Settlement(
-        lease=lease, owed=owed, outcome=BROKEN, verdict=verdict, started_seconds_ago=0.5, blocks=blocks
-    )
+    return Settlement(lease=lease, owed=owed, outcome=BROKEN, verdict=verdict, started_seconds_ago=0.5, blocks=blocks)
