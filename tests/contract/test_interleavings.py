@@ -1,8 +1,9 @@
 """Transactions that meet at the worst moment: each is held where it hurts, and the other let run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -59,7 +60,8 @@ async def test_what_commits_while_a_lane_lies_down_keeps_it_awake(copied_postgre
 
     is_asleep = await outbox.rest(lease)
 
-    assert (is_asleep, (await outbox.survey()).awake) == (False, {lease.lane_id})
+    assert not is_asleep
+    assert (await outbox.survey()).awake == {lease.lane_id}
     await database.aclose()
 
 
@@ -84,7 +86,7 @@ async def test_lanes_are_locked_in_the_order_of_their_ids(stored_on_postgres: St
     assert unlocked == known[2:]
 
 
-async def prepared(outbox: SqlOutbox, leases: Sequence[Lease], name: str) -> Callable[[], Awaitable[object]]:
+async def prepared(outbox: SqlOutbox, leases: Sequence[Lease], name: str) -> Callable[[], Coroutine[Any, Any, object]]:
     """Give what locks the lanes of leases."""
     if name == "settle":
         settlements = [delivered(lease, owed) for lease in leases for owed in await owed_by(outbox, lease)]

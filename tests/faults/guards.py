@@ -22,7 +22,7 @@ class Guard:
 _OUTBOX: Final = "tests/contract/test_outbox.py"
 _IN_ORDER: Final = "tests/contract/test_in_order.py"
 _RELAY: Final = "tests/unit/relay"
-_SOURCES: Final = "tests/unit/sources"
+_FORGERIES: Final = "tests/unit/sources/test_sns_forgeries.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
@@ -244,24 +244,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
         file="app/sources/sns.py",
         text="verify(envelope, await self._certificates.key(place))",
         without="await self._certificates.key(place)",
-        missed_by=(
-            f"{_SOURCES}/test_sns_forgeries.py::test_a_signed_message_that_was_changed_is_refused[a Subject added]",
-        ),
+        missed_by=(f"{_FORGERIES}::test_a_signed_message_that_was_changed_is_refused[a Subject added]",),
     ),
     Guard(
         name="SNS's certificates come from SNS's own host",
         file="app/sources/sns_place.py",
         text='if _is_file(url, (f"https://{host}", f"https://{host}:443"), _AWS_FILE):',
         without='if url.startswith(f"https://{host}"):',
-        missed_by=(
-            f"{_SOURCES}/test_sns_forgeries.py::test_a_certificate_anywhere_else_is_not_fetched[SNS's name below another]",
-        ),
+        missed_by=(f"{_FORGERIES}::test_a_certificate_anywhere_else_is_not_fetched[SNS's name below another]",),
     ),
     Guard(
         name="an envelope of SNS is good for an hour",
         file="app/sources/sns.py",
         text="        check_time(envelope, self._now())\n",
         without="",
-        missed_by=(f"{_SOURCES}/test_sns_forgeries.py::test_a_replay_is_refused_after_an_hour[-61-notification]",),
+        missed_by=(f"{_FORGERIES}::test_a_replay_is_refused_after_an_hour[-61-notification]",),
     ),
 )

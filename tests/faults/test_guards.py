@@ -107,7 +107,7 @@ def copies(
     request: pytest.FixtureRequest, postgres: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Copies]:
     """Begin all that the tests of this module ask for, so that they need not wait for one another."""
-    asked = {item.callspec.params["guard"].name for item in request.session.items if _is_of_a_guard(item)}
+    asked = {name for item in request.session.items for name in _guards_of(item)}
     made = Copies(tmp_path_factory.mktemp("guards"), database_url=postgres.server_url)
     made.begin(INTACT, ALL_TESTS)
     for guard in GUARDS:
@@ -117,8 +117,9 @@ def copies(
     made.close()
 
 
-def _is_of_a_guard(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and hasattr(item, "callspec") and "guard" in item.callspec.params
+def _guards_of(item: pytest.Item) -> list[str]:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return [parameters["guard"].name] if "guard" in parameters else []
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: re.sub(r"\W+", "-", guard.name))

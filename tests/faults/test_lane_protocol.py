@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from app.domain.verdict import Verdict
 from tests.bed.postgres import Databases
+from tests.faults.lanes import choices
 from tests.faults.lanes.model import WHOLE_LOOK
 from tests.faults.lanes.play import TO_THE_END, Play
 from tests.faults.lanes.stage import LANES, Stage
@@ -23,8 +24,8 @@ MOST_CHANGES: Final = 2
 IS_LONG: Final = os.environ.get("BUCKETPOST_TEST_FAULTS") == "long"
 # The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
 SETTINGS: Final = settings(
-    max_examples=1_000 if IS_LONG else 50,
-    stateful_step_count=100 if IS_LONG else 50,
+    max_examples=2_000 if IS_LONG else 100,
+    stateful_step_count=50 if IS_LONG else 25,
     derandomize=not IS_LONG,
     print_blob=True,
     deadline=None,
@@ -38,7 +39,6 @@ _which = st.integers(0, 40)
 # Most of what the store does runs to its end; some stands still on the way, or its answer is late.
 _steps = st.sampled_from([TO_THE_END] * 5 + [0, 1, 1, 2, 3])
 _verdict = st.one_of(
-    st.none(),
     st.none(),
     st.builds(Verdict, status=st.just("pending"), delay_seconds=st.sampled_from([0.0, 50.0, 150.0])),
     st.just(Verdict(status="dead", reason="exhausted")),
@@ -56,9 +56,9 @@ class LaneProtocol(RuleBasedStateMachine):
         self._run(stage.clear())
         self._play = Play(stage, self._run(stage.look()), replicas=REPLICAS)
 
-    @initialize(objects=st.lists(st.integers(0, 1), min_size=2, max_size=4))
+    @initialize(objects=st.lists(st.integers(0, 1), min_size=1, max_size=3))
     def begin(self, objects: list[int]) -> None:
-        """Something is owed, and somebody has begun to work on it."""
+        """Let something be owed, and somebody have begun to work on it."""
         self._move(self._play.record(objects, again=0, steps=TO_THE_END))
         self._move(self._play.lease(self._play.replicas[0], len(LANES), steps=TO_THE_END))
         for replica, holding in self._play.holdings:
@@ -67,146 +67,170 @@ class LaneProtocol(RuleBasedStateMachine):
     @precondition(lambda self: len(self._play.model.debts) < MOST_DEBTS)
     @rule(objects=st.lists(st.integers(0, 1), min_size=1, max_size=3), again=st.integers(0, 2), steps=_steps)
     def record(self, objects: list[int], again: int, steps: int) -> None:
-        """Events are heard, some again."""
+        """Let events be heard, some again."""
         self._move(self._play.record(objects, again=min(again, len(self._play.events)), steps=steps))
 
-    @precondition(lambda self: self._play.waiting)
+    @precondition(lambda self: bool(choices.waiting(self._play)))
     @rule(number=_replica, limit=st.integers(1, len(LANES)), steps=_steps)
     def lease(self, number: int, limit: int, steps: int) -> None:
-        """A replica asks for lanes."""
+        """Let a replica ask for lanes."""
         self._move(self._play.lease(self._play.replicas[number], limit, steps=steps))
 
-    @precondition(lambda self: self._play.readers)
+    @precondition(lambda self: bool(choices.readers(self._play)))
     @rule(which=_which, limit=st.sampled_from([WHOLE_LOOK, 2]), steps=_steps)
     def read(self, which: int, limit: int, steps: int) -> None:
-        """A holder reads."""
-        replica, holding = _one(self._play.readers, which)
+        """Let a holder read."""
+        replica, holding = _one(choices.readers(self._play), which)
         self._move(self._play.read(replica, holding, limit, steps=steps))
 
-    @precondition(lambda self: self._play.senders)
+    @precondition(lambda self: bool(choices.senders(self._play)))
     @rule(which=_which, verdicts=_verdicts)
     def send(self, which: int, verdicts: list[Verdict | None]) -> None:
-        """A holder sends, whatever became of its claim."""
-        self._judge(lambda: self._play.send(_one(self._play.senders, which), verdicts))
+        """Let a holder send, whatever became of its claim."""
+        self._judge(lambda: self._play.send(_one(choices.senders(self._play), which), verdicts))
 
-    @precondition(lambda self: self._play.settlers)
+    @precondition(lambda self: bool(choices.settlers(self._play)))
     @rule(which=_which, most=st.sampled_from([MOST_DEBTS, 1, 3]), steps=_steps)
     def settle(self, which: int, most: int, steps: int) -> None:
-        """A replica writes down what it sent, however late."""
-        self._move(self._play.settle(_one(self._play.settlers, which), most=most, steps=steps))
+        """Let a replica write down what it sent, however late."""
+        self._move(self._play.settle(_one(choices.settlers(self._play), which), most=most, steps=steps))
 
-    @precondition(lambda self: self._play.senders)
-    @rule(which=_which, verdicts=_verdicts)
-    def send_before_all_is_settled(self, which: int, verdicts: list[Verdict | None]) -> None:
-        """The same again: what is under way piles up."""
-        self._judge(lambda: self._play.send(_one(self._play.senders, which), verdicts))
+    @precondition(lambda self: bool(choices.settlers(self._play)))
+    @rule(which=_which, number=_replica, served=st.integers(0, 2))
+    def settle_too_late(self, which: int, number: int, served: int) -> None:
+        """Let a replica stall with sends under way, another go on in its place, and then it write down what it sent."""
+        stalled, other = _one(choices.settlers(self._play), which), self._play.replicas[number]
+        lease = next(each for each in stalled.holdings if each.sent).lease
+        self._move(self._play.take_over(lease.lane_id, other, served=served))
+        self._move(self._play.settle(stalled, most=MOST_DEBTS, steps=TO_THE_END))
 
-    @precondition(lambda self: self._play.settlers)
-    @rule(which=_which)
-    def settle_without_an_answer(self, which: int) -> None:
-        """A replica writes down what it sent and does not learn of it, so it will write it down again."""
-        replica = _one(self._play.settlers, which)
+    @precondition(lambda self: bool(choices.settlers(self._play)))
+    @rule(which=_which, meanwhile=st.sampled_from(["nothing", "retry", "record", "serve"]), number=_replica)
+    def settle_twice(self, which: int, meanwhile: str, number: int) -> None:
+        """Let a replica write down what it sent, not learn of it, and write it down again."""
+        replica = _one(choices.settlers(self._play), which)
         self._move(self._play.settle(replica, most=MOST_DEBTS, steps=1))
         self._move(self._play.abandon(self._play.under_way[-1]))
+        if meanwhile == "retry" and choices.retriable(self._play):
+            self._move(self._play.retry(choices.retriable(self._play)[-1]))
+        elif meanwhile == "record":
+            self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+        elif meanwhile == "serve":
+            self._move(self._play.serve(self._play.replicas[number], [None]))
+        self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
+
+    @precondition(lambda self: bool(choices.reading_settlers(self._play)))
+    @rule(which=_which, steps=st.integers(0, 2))
+    def settle_while_reading(self, which: int, steps: int) -> None:
+        """Let a holder read on while what it sent is written down, and have its answer last."""
+        replica, holding = _one(choices.reading_settlers(self._play), which)
+        self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+        self._move(self._play.read(replica, holding, WHOLE_LOOK, steps=steps))
+        reading = self._play.under_way[-1:]
+        self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
+        for each in reading:
+            if each in self._play.under_way:
+                self._move(self._play.go_on(each, TO_THE_END))
 
     @rule(number=_replica, verdicts=_verdicts)
     def serve(self, number: int, verdicts: list[Verdict | None]) -> None:
-        """A replica does its work in one go."""
+        """Let a replica do its work in one go."""
         self._move(self._play.serve(self._play.replicas[number], verdicts))
 
-    @precondition(lambda self: self._play.idlers)
+    @precondition(lambda self: bool(choices.idlers(self._play)))
     @rule(which=_which, steps=_steps)
     def rest(self, which: int, steps: int) -> None:
-        """A holder says that its lane looks empty."""
-        replica, holding = _one(self._play.idlers, which)
+        """Let a holder say that its lane looks empty."""
+        replica, holding = _one(choices.idlers(self._play), which)
         self._move(self._play.rest(replica, holding, steps=steps))
 
-    @precondition(lambda self: self._play.givers)
+    @precondition(lambda self: bool(choices.givers(self._play)))
     @rule(which=_which, suspended=st.sampled_from([0.0, 50.0, 150.0]), steps=_steps)
     def give_back(self, which: int, suspended: float, steps: int) -> None:
-        """A holder gives its lane back, or suspends it."""
-        replica, holding = _one(self._play.givers, which)
+        """Let a holder give its lane back, or suspend it."""
+        replica, holding = _one(choices.givers(self._play), which)
         self._move(self._play.give_back(replica, holding, suspended=suspended, steps=steps))
 
     @precondition(lambda self: self._play.holdings)
     @rule(which=_which, steps=_steps)
     def renew(self, which: int, steps: int) -> None:
-        """A replica prolongs its claims."""
+        """Let a replica prolong its claims."""
         replica, _ = _one(self._play.holdings, which)
         self._move(self._play.renew(replica, steps=steps))
 
     @rule(number=_replica, steps=_steps)
     def sweep(self, number: int, steps: int) -> None:
-        """A replica sweeps."""
+        """Let a replica sweep."""
         self._move(self._play.sweep(self._play.replicas[number], steps=steps))
 
+    @precondition(lambda self: self._play.seen.sleeping_over_due)
     @rule(number=_replica)
     def sweep_undisturbed(self, number: int) -> None:
-        """Nothing is asleep over something due after sweeps that nothing disturbed."""
+        """Let a replica sweep while nothing disturbs it: nothing sleeps over something due then."""
         self._move(self._play.sweep_undisturbed(self._play.replicas[number]))
 
     @precondition(lambda self: self._play.under_way)
     @rule(which=_which, steps=st.integers(1, 3))
     def go_on(self, which: int, steps: int) -> None:
-        """What stood still goes on."""
+        """Let what stood still go on."""
         self._move(self._play.go_on(_one(self._play.under_way, which), steps))
 
     @precondition(lambda self: self._play.under_way)
     @rule(which=_which)
     def abandon(self, which: int) -> None:
-        """What stood still is cut off."""
+        """Cut off what stood still."""
         self._move(self._play.abandon(_one(self._play.under_way, which)))
 
     @precondition(lambda self: self._play.holdings)
     @rule(which=_which)
     def crash(self, which: int) -> None:
-        """A replica is killed."""
+        """Kill a replica."""
         replica, _ = _one(self._play.holdings, which)
         self._move(self._play.crash(replica))
 
     @rule(keeps_leases=st.booleans())
     def pass_time(self, keeps_leases: bool) -> None:  # noqa: FBT001 -- hypothesis passes it by name
-        """Time passes."""
+        """Let time pass."""
         self._move(self._play.pass_time(keeps_leases=keeps_leases))
 
     @precondition(lambda self: self._play.holdings)
-    @rule(which=_which, number=_replica, steps=st.integers(0, 2))
-    def take_over(self, which: int, number: int, steps: int) -> None:
-        """A holder stalls for longer than its lease, and another goes on in its place."""
+    @rule(which=_which, number=_replica, served=st.integers(0, 2))
+    def take_over(self, which: int, number: int, served: int) -> None:
+        """Let a holder stall for longer than its lease, and another go on in its place."""
         _, holding = _one(self._play.holdings, which)
-        self._move(self._play.take_over(holding.lease.lane_id, self._play.replicas[number], steps=steps))
+        self._move(self._play.take_over(holding.lease.lane_id, self._play.replicas[number], served=served))
 
-    @precondition(lambda self: self._play.retriable)
+    @precondition(lambda self: bool(choices.retriable(self._play)))
     @rule(which=_which)
     def retry(self, which: int) -> None:
-        """A person asks for a retry."""
-        self._move(self._play.retry(_one(self._play.retriable, which)))
+        """Let a person ask for a retry."""
+        self._move(self._play.retry(_one(choices.retriable(self._play), which)))
 
     @precondition(lambda self: self._play.seen.rows)
     @rule(which=_which)
     def grow_old(self, which: int) -> None:
-        """A delivery is older than its endpoint allows."""
+        """Let a delivery be older than its endpoint allows."""
         self._move(self._play.grow_old(_one(self._play.seen.rows, which).key))
 
     @precondition(lambda self: len(self._play.model.deleted) < MOST_CHANGES)
     @rule(lane=_lane)
     def delete_subscription(self, lane: int) -> None:
-        """A subscription is deleted."""
+        """Let a subscription be deleted."""
         self._move(self._play.delete_subscription(self._stage.set_ups[lane]))
 
     @precondition(lambda self: len(self._play.model.lane_of) < len(LANES) + MOST_CHANGES)
     @rule(lane=_lane)
     def add_subscription(self, lane: int) -> None:
-        """An endpoint is subscribed once more."""
+        """Let an endpoint be subscribed once more."""
         self._move(self._play.add_subscription(self._stage.set_ups[lane]))
 
     @rule(lane=_lane)
     def stop_or_start(self, lane: int) -> None:
-        """An endpoint is paused, or goes on."""
+        """Let an endpoint be paused, or go on."""
         self._move(self._play.stop_or_start(self._stage.set_ups[lane]))
 
     def teardown(self) -> None:
-        """All that is owed comes to an end once nothing befalls the replicas any more."""
+        """Let all that is owed come to an end, once nothing befalls the replicas any more."""
         try:
             if not self._has_failed:
                 self._run(self._play.end())
@@ -245,7 +269,10 @@ def play_at_random(url: str) -> int:
         stage = Stage(url)
         try:
             runner.run(stage.prepare())
-            run_state_machine_as_test(lambda: LaneProtocol(runner.run, stage, count), settings=SETTINGS)
+            run_state_machine_as_test(
+                lambda: LaneProtocol(runner.run, stage, count),  # type: ignore[arg-type]  # hypothesis takes any maker
+                settings=SETTINGS,
+            )
         finally:
             runner.run(stage.database.aclose())
     return moves

@@ -19,12 +19,14 @@ class _Gate:
 
     def __init__(self) -> None:
         self.arrived = asyncio.Event()
+        self.has_written = False
         self._opened = asyncio.Event()
 
-    async def pass_through(self) -> None:
+    async def pass_through(self, *, writes: bool) -> None:
         self.arrived.set()
         await self._opened.wait()
         self._opened.clear()
+        self.has_written = writes
 
     async def let_through(self) -> None:
         """Let one transaction run; comes back when the next one stands here, or `arrived` was set otherwise."""
@@ -42,22 +44,22 @@ class GatedDatabase(Database):
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Wait for a turn, then as Database."""
-        await _wait_for_turn()
+        await _wait_for_turn(writes=False)
         async with super().read() as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Wait for a turn, then as Database."""
-        await _wait_for_turn()
+        await _wait_for_turn(writes=True)
         async with super().write() as connection:
             yield connection
 
 
-async def _wait_for_turn() -> None:
+async def _wait_for_turn(*, writes: bool) -> None:
     gate = _gate.get()
     if gate is not None:
-        await gate.pass_through()
+        await gate.pass_through(writes=writes)
 
 
 class Operation(Generic[T]):
@@ -83,9 +85,10 @@ class Operation(Generic[T]):
         """Whether nothing is left to run."""
         return self._task.done()
 
-    async def step(self) -> None:
-        """Run one transaction and what follows from it."""
+    async def step(self) -> bool:
+        """Run one transaction and what follows from it; False when it cannot have changed anything."""
         await self._gate.let_through()
+        return self._gate.has_written
 
     def result(self) -> T:
         """Give what came of it."""

@@ -80,12 +80,12 @@ class Model:
         return lane.owner == replica and lane.fence == lease.fence
 
     def record(self, owed: Iterable[tuple[DeliveryKey, SubscriptionId]]) -> None:
-        """New events owe a delivery to each subscription that is there."""
+        """Let new events owe a delivery to each subscription that is there."""
         for key, subscription_id in owed:
             self.debts[key] = Debt(lane_id=self.lane_of[subscription_id], subscription_id=subscription_id)
 
     def lease(self, replica: ReplicaId, leases: Sequence[Lease], limit: int, before: Seen) -> None:
-        """Whoever leases gets lanes that were free, each under a new fence, and as many as there are."""
+        """Check that whoever leases gets lanes that were free, each under a new fence, and as many as there are."""
         waiting = {each for each, lane in self.lanes.items() if lane.is_free and before.lanes[each].is_awake}
         got = {each.lane_id for each in leases}
         assert got <= waiting, "a lane was leased that was not to be had"
@@ -103,7 +103,7 @@ class Model:
         return frozenset(each.lane_id for each in leases if self.holds(replica, each))
 
     def give_back(self, replica: ReplicaId, lease: Lease, *, suspended: float = 0.0) -> None:
-        """A claim that is good ends; a lost one changes nothing."""
+        """End a claim that is good; a lost one changes nothing."""
         if self.holds(replica, lease):
             lane = self.lanes[lease.lane_id]
             lane.owner, lane.is_leased = None, False
@@ -111,7 +111,7 @@ class Model:
             self.ended_well.add((lease.lane_id, lease.fence))
 
     def settle(self, replica: ReplicaId, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
-        """A success counts whoever reports it, the rest only under a good claim; gives the lanes that are lost."""
+        """Count a success whoever reports it, the rest only under a good claim; gives the lanes that are lost."""
         held = self.renew(replica, [each.lease for each in settlements])
         # First what was accepted: of two claims of one replica, the older one may know better.
         for each in sorted(settlements, key=lambda one: one.verdict.status != "delivered"):
@@ -122,7 +122,7 @@ class Model:
         return frozenset(each.lease.lane_id for each in settlements) - held
 
     def retry(self, key: DeliveryKey) -> None:
-        """A person has a delivery tried now; what was given up is owed anew. Not where nobody wants it any more."""
+        """Owe anew what was given up, and let it be tried now. Not where nobody wants it any more."""
         debt = self.debts[key]
         if debt.subscription_id in self.deleted or debt.status not in ("pending", "dead"):
             return
@@ -134,7 +134,7 @@ class Model:
             debt.accepted_under.clear()
 
     def pass_time(self, seconds: float, *, keeps_leases: bool) -> None:
-        """Everything comes nearer."""
+        """Bring everything nearer."""
         for debt in self.debts.values():
             debt.wait -= seconds
         for lane in self.lanes.values():
@@ -142,7 +142,7 @@ class Model:
             lane.is_leased &= keeps_leases
 
     def absorb_sweep(self, seen: Seen) -> None:
-        """The sweep may cancel what was deleted and end what is too old; what else it does shows in the comparison."""
+        """Follow the sweep, which may cancel what was deleted and end what is too old, and does nothing else."""
         there = {row.key: row for row in seen.rows}
         for key, debt in self.debts.items():
             if key in there:
@@ -162,7 +162,7 @@ class Model:
         return Look(rows=rows, leave_out=frozenset(leave_out), fit=fit, is_ordered=is_ordered)
 
     def fetched(self, rows: Sequence[Owed], look: Look, limit: int) -> None:
-        """What is read is due, wanted, new to the reader, and nothing before its turn; and it is all there is."""
+        """Check that what is read is due, wanted, new to the reader and in its turn, and that it is all there is."""
         got = [row.row_id for row in rows]
         assert look.fit.issuperset(got), "something was read that is not to be sent now"
         assert len(got) == len(set(got)) <= limit, "something was read twice"
@@ -176,7 +176,7 @@ class Model:
             assert {row.id for row in _heads(look.rows)} & look.fit <= set(got), "the first of its key was not read"
 
     def sent(self, lease: Lease, owed: Owed, seen: Seen, *, is_accepted: bool) -> None:
-        """A receiver sees nothing before what comes before it is over, and nothing twice without a cause."""
+        """Check that a receiver sees nothing before its turn, and nothing twice without a cause."""
         if owed.order_key is not None:
             overtaken = [
                 row.id
@@ -195,7 +195,7 @@ class Model:
             debt.accepted_under.append(claim)
 
     def compare(self, seen: Seen) -> None:
-        """Nothing is lost and nothing is there that was never owed; each ending stands in the history once."""
+        """Check that nothing is lost, that nothing is there that was never owed, and that each ending is there once."""
         there = {row.key: row for row in seen.rows}
         assert len(there) == len(seen.rows), "a delivery is owed twice"
         assert there.keys() == {key for key, debt in self.debts.items() if debt.status == "pending" or debt.blocks}
@@ -215,7 +215,7 @@ class Model:
         self._compare_turns(seen)
 
     def _compare_turns(self, seen: Seen) -> None:
-        """Whatever stands first is due as soon as its own wait is over, whatever it stood behind before."""
+        """Check that whatever stands first is due as soon as its own wait is over, whatever it stood behind before."""
         alone = [row for row in seen.rows if row.order_key is None]
         for row in [*alone, *_heads(seen.rows)]:
             assert row.is_due == (not row.blocks and self.debts[row.key].wait <= 0), "not due in its turn"

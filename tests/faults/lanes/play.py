@@ -4,9 +4,7 @@ Each move is checked against the model. What the store does in several transacti
 them, and what it answers may come late, or never.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from app.domain.delivery import InOrder, Lease, Owed
 from app.domain.event import Event
@@ -14,7 +12,7 @@ from app.domain.identity import delivery_key
 from app.domain.ids import DeliveryKey, EventId, LaneId
 from app.domain.verdict import Verdict
 from tests.bed.stored import heard, make_event
-from tests.faults.lanes.gates import Operation
+from tests.faults.lanes.board import Board, Following, UnderWay
 from tests.faults.lanes.model import WHOLE_LOOK, Look, Model
 from tests.faults.lanes.replica import Holding, Replica, Sent, settlement_of
 from tests.faults.lanes.stage import Seen, SetUp, Stage
@@ -25,93 +23,39 @@ TO_THE_END = 100
 _ROUNDS_AT_THE_END = 10
 
 
-def _nothing(_: Any) -> None:
-    pass
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class UnderWay:
-    """Something the store is doing. `begun` follows its first transaction, `done` its last, `answered` the answer."""
-
-    what: object
-    actor: Replica | None
-    operation: Operation[Any]
-    begun: Callable[[], None]
-    done: Callable[[Any, Seen, Seen], None]
-    answered: Callable[[Any], None]
-    dropped: Callable[[], None]
-    stepped: Callable[[Seen], None]
-    has_begun: bool = False
-
-
 class Play:
     """One play."""
 
     def __init__(self, stage: Stage, seen: Seen, *, replicas: int) -> None:
         self.stage = stage
-        self.seen = seen
         self.model = Model(stage.set_ups)
+        self.board = Board(stage, self.model, seen)
         self.replicas = [Replica(stage.stored) for _ in range(replicas)]
-        self.under_way: list[UnderWay] = []
         self.events: list[Event] = []
-        self.moves = 0
         self._written: set[EventId] = set()
+
+    @property
+    def seen(self) -> Seen:
+        """Give what stood in the database when it was last looked at."""
+        return self.board.seen
+
+    @property
+    def under_way(self) -> list[UnderWay]:
+        """Give what the store is doing."""
+        return self.board.under_way
 
     @property
     def holdings(self) -> list[tuple[Replica, Holding]]:
         """Give every lane somebody believes to hold, or has something of under way."""
         return [(replica, each) for replica in self.replicas for each in replica.holdings]
 
-    @property
-    def waiting(self) -> list[LaneId]:
-        """Name the lanes that can be leased."""
-        return [each for each, lane in self.model.lanes.items() if lane.is_free and self.seen.lanes[each].is_awake]
-
-    @property
-    def readers(self) -> list[tuple[Replica, Holding]]:
-        """Give those who may read."""
-        return [each for each in self.holdings if not each[1].is_lost and each[1].turn is None]
-
-    @property
-    def idlers(self) -> list[tuple[Replica, Holding]]:
-        """Give those who may rest."""
-        return [each for each in self.readers if not each[1].window]
-
-    @property
-    def givers(self) -> list[tuple[Replica, Holding]]:
-        """Give those who may give their lane back."""
-        return [each for each in self.readers if not each[1].sent]
-
-    @property
-    def senders(self) -> list[Holding]:
-        """Give those who have something to send."""
-        return [each for _, each in self.holdings if not each.is_lost and each.window.ready]
-
-    @property
-    def settlers(self) -> list[Replica]:
-        """Give those who have something to write down."""
-        has_sent = [each for each in self.replicas if any(holding.sent for holding in each.holdings)]
-        return [each for each in has_sent if not self._is_doing(("settle", each))]
-
-    @property
-    def retriable(self) -> list[DeliveryKey]:
-        """Name deliveries that a person may want to see tried: the dead ones, and those that wait."""
-        return [key for key, debt in self.model.debts.items() if debt.status == "dead" or debt.wait > 0]
-
     async def go_on(self, going: UnderWay, steps: int) -> None:
         """Let something run so many transactions further; its answer counts as one."""
-        for _ in range(steps):
-            if going.operation.is_over:
-                self.under_way.remove(going)
-                going.answered(going.operation.result())
-                return
-            await self._step(going)
+        await self.board.go_on(going, steps)
 
     async def abandon(self, going: UnderWay) -> None:
         """Cut something off: nobody learns what became of it."""
-        self.under_way.remove(going)
-        await going.operation.abandon()
-        going.dropped()
+        await self.board.abandon(going)
 
     async def record(self, objects: Sequence[int], *, again: int, steps: int) -> None:
         """Let new events be heard, with some that were heard before."""
@@ -120,36 +64,42 @@ class Play:
         ]
         said = [*self.events[len(self.events) - again :], *fresh]
         self.events += fresh
-        await self._start(
-            ("record", len(self.events), self.moves),
+        await self.board.start(
+            ("record", object()),
             self.stage.stored.store.record([heard(*said)]),
+            Following(
+                begun=lambda: self._recorded(said),
+            ),
             steps=steps,
-            begun=lambda: self._recorded(said),
         )
 
     async def lease(self, replica: Replica, limit: int, *, steps: int) -> None:
         """Let a replica ask for lanes."""
-        await self._start(
+        await self.board.start(
             ("lease", replica),
             replica.outbox.lease(limit),
+            Following(
+                done=lambda leases, before: self.model.lease(replica.id, leases, limit, before),
+                answered=lambda leases: replica.take_over(leases, ordered=self._ordered),
+            ),
             actor=replica,
             steps=steps,
-            done=lambda leases, before, _: self.model.lease(replica.id, leases, limit, before),
-            answered=lambda leases: replica.take_over(leases, ordered=self._ordered),
         )
 
     async def renew(self, replica: Replica, *, steps: int) -> None:
         """Let a replica prolong what it holds."""
         leases = [each.lease for each in replica.holdings if not each.is_lost]
         held: list[frozenset[LaneId]] = []
-        await self._start(
+        await self.board.start(
             ("renew", replica),
             replica.outbox.renew(leases),
+            Following(
+                begun=lambda: held.append(self.model.renew(replica.id, leases)),
+                done=lambda answer, _: _expect(held[0], answer),
+                answered=lambda answer: self._renewed(replica, leases, answer),
+            ),
             actor=replica,
             steps=steps,
-            begun=lambda: held.append(self.model.renew(replica.id, leases)),
-            done=lambda answer, *_: _expect(held[0], answer),
-            answered=lambda answer: self._renewed(replica, leases, answer),
         )
 
     async def read(self, replica: Replica, holding: Holding, limit: int, *, steps: int) -> None:
@@ -163,28 +113,32 @@ class Play:
         fetch = replica.outbox.fetch(
             lease, limit=limit, leave_out=leave_out, in_order=InOrder() if holding.is_ordered else None
         )
-        await self._start(
+        await self.board.start(
             ("turn", lease),
             fetch,
+            Following(
+                stepped=lambda seen: looks.append(self.model.look(lease.lane_id, leave_out, seen)),
+                # Looks and puttings off take turns, and the last look is what is answered.
+                done=lambda rows, _: self.model.fetched(rows, looks[-1 - (len(looks) + 1) % 2], limit),
+                answered=lambda rows: self._has_read(holding, rows),
+                dropped=lambda: self._has_read(holding, ()),
+            ),
             actor=replica,
             steps=steps,
-            stepped=lambda seen: looks.append(self.model.look(lease.lane_id, leave_out, seen)),
-            # Looks and puttings off take turns, and the last look is what is answered.
-            done=lambda rows, *_: self.model.fetched(rows, looks[-1 - (len(looks) + 1) % 2], limit),
-            answered=lambda rows: self._has_read(holding, rows),
-            dropped=lambda: self._has_read(holding, ()),
         )
 
     async def rest(self, replica: Replica, holding: Holding, *, steps: int) -> None:
         """Let a holder with nothing in memory say so."""
         holding.turn = "rest"
-        await self._start(
+        await self.board.start(
             ("turn", holding.lease),
             replica.outbox.rest(holding.lease),
+            Following(
+                answered=lambda _: self._has_read(holding, ()),
+                dropped=lambda: self._has_read(holding, ()),
+            ),
             actor=replica,
             steps=steps,
-            answered=lambda _: self._has_read(holding, ()),
-            dropped=lambda: self._has_read(holding, ()),
         )
 
     def send(self, holding: Holding, verdicts: Sequence[Verdict | None]) -> None:
@@ -200,14 +154,16 @@ class Play:
         batch = [(holding, each) for holding in replica.holdings for each in holding.sent][:most]
         settlements = [each.settlement for _, each in batch]
         lost: list[frozenset[LaneId]] = []
-        await self._start(
+        await self.board.start(
             ("settle", replica),
             replica.outbox.settle(settlements),
+            Following(
+                begun=lambda: lost.append(self.model.settle(replica.id, settlements)),
+                done=lambda answer, _: _expect(lost[0], answer),
+                answered=lambda answer: self._settled(batch, answer),
+            ),
             actor=replica,
             steps=steps,
-            begun=lambda: lost.append(self.model.settle(replica.id, settlements)),
-            done=lambda answer, *_: _expect(lost[0], answer),
-            answered=lambda answer: self._settled(batch, answer),
         )
 
     async def give_back(self, replica: Replica, holding: Holding, *, suspended: float, steps: int) -> None:
@@ -215,18 +171,26 @@ class Play:
         lease, outbox = holding.lease, replica.outbox
         replica.holdings.remove(holding)
         work = outbox.suspend(lease, seconds=suspended) if suspended else outbox.release([lease])
-        await self._start(
+        await self.board.start(
             ("give back", lease),
             work,
+            Following(
+                begun=lambda: self.model.give_back(replica.id, lease, suspended=suspended),
+            ),
             actor=replica,
             steps=steps,
-            begun=lambda: self.model.give_back(replica.id, lease, suspended=suspended),
         )
 
     async def sweep(self, replica: Replica, *, steps: int) -> None:
         """Let a replica sweep."""
-        await self._start(
-            ("sweep", replica), replica.outbox.sweep(), actor=replica, steps=steps, stepped=self.model.absorb_sweep
+        await self.board.start(
+            ("sweep", replica),
+            replica.outbox.sweep(),
+            Following(
+                stepped=self.model.absorb_sweep,
+            ),
+            actor=replica,
+            steps=steps,
         )
 
     async def sweep_undisturbed(self, replica: Replica) -> None:
@@ -248,16 +212,16 @@ class Play:
         """Let time pass: all leases run out, or none, as when their holders prolonged them."""
         self.model.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
         await self.stage.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
-        await self._look()
+        await self.board.look()
 
-    async def take_over(self, lane_id: LaneId, other: Replica, *, steps: int) -> None:
+    async def take_over(self, lane_id: LaneId, other: Replica, *, served: int) -> None:
         """Let a lease run out, and another replica take what is to be had, read and send so many times."""
         self.model.lanes[lane_id].is_leased = False
         await self.stage.run_out(lane_id)
-        await self._look()
+        await self.board.look()
         await self.lease(other, len(self.model.lanes), steps=TO_THE_END)
         for holding in [each for each in other.holdings if each.lease.lane_id == lane_id]:
-            for _ in range(steps):
+            for _ in range(served):
                 await self.read(other, holding, WHOLE_LOOK, steps=TO_THE_END)
                 self.send(holding, [None])
             if holding.sent:
@@ -267,13 +231,13 @@ class Play:
         """Let a person ask for a retry."""
         self.model.retry(key)
         await self.stage.retry(key)
-        await self._look()
+        await self.board.look()
 
     async def grow_old(self, key: DeliveryKey) -> None:
         """Let a delivery be too old."""
         self.model.debts[key].is_old = self.model.debts[key].status == "pending"
         await self.stage.grow_old(key)
-        await self._look()
+        await self.board.look()
 
     async def delete_subscription(self, set_up: SetUp) -> None:
         """Let a person delete an endpoint's newest subscription."""
@@ -281,7 +245,7 @@ class Play:
         if theirs:
             self.model.deleted.add(theirs[-1])
             await self.stage.stored.delete_subscription(theirs[-1])
-            await self._look()
+            await self.board.look()
 
     async def add_subscription(self, set_up: SetUp) -> None:
         """Let a person subscribe an endpoint once more."""
@@ -330,56 +294,6 @@ class Play:
         for going in list(self.under_way):
             await self.abandon(going)
 
-    async def _start(
-        self,
-        what: object,
-        work: Coroutine[Any, Any, Any],
-        *,
-        steps: int,
-        actor: Replica | None = None,
-        begun: Callable[[], None] = lambda: None,
-        done: Callable[[Any, Seen, Seen], None] = lambda *_: None,
-        answered: Callable[[Any], None] = _nothing,
-        dropped: Callable[[], None] = lambda: None,
-        stepped: Callable[[Seen], None] = _nothing,
-    ) -> None:
-        """Begin something, unless the same is under way already; a replica does one thing of a kind at a time."""
-        if self._is_doing(what):
-            work.close()
-            return
-        going = UnderWay(
-            what=what,
-            actor=actor,
-            operation=await Operation.begin(work),
-            begun=begun,
-            done=done,
-            answered=answered,
-            dropped=dropped,
-            stepped=stepped,
-        )
-        self.under_way.append(going)
-        await self.go_on(going, steps)
-
-    async def _step(self, going: UnderWay) -> None:
-        before = self.seen
-        await going.operation.step()
-        if going.operation.is_over:
-            going.operation.result()  # raises what went wrong
-        if not going.has_begun:
-            going.has_begun = True
-            going.begun()
-        self.moves += 1
-        self.seen = await self.stage.look()
-        going.stepped(self.seen)
-        if going.operation.is_over:
-            going.done(going.operation.result(), before, self.seen)
-        self.model.compare(self.seen)
-
-    async def _look(self) -> None:
-        self.moves += 1
-        self.seen = await self.stage.look()
-        self.model.compare(self.seen)
-
     def _recorded(self, said: Sequence[Event]) -> None:
         new = [each for each in said if each.id not in self._written]
         self._written.update(each.id for each in new)
@@ -406,9 +320,6 @@ class Play:
     @property
     def _ordered(self) -> list[LaneId]:
         return [lane_id for lane_id, lane in self.model.lanes.items() if lane.is_ordered]
-
-    def _is_doing(self, what: object) -> bool:
-        return any(each.what == what for each in self.under_way)
 
 
 def _expect(expected: frozenset[LaneId], answer: frozenset[LaneId]) -> None:

@@ -22,15 +22,15 @@ class FakeProducer(Producer):
 
     @property
     def is_usable(self) -> bool:
-        """Always."""
+        """Say that it is."""
         return True
 
     async def has_topic(self) -> bool:
-        """Always."""
+        """Say that it is there."""
         return True
 
     def knows_topic(self) -> bool:
-        """Always."""
+        """Say that it is there."""
         return True
 
     async def put(self, message: KafkaMessage) -> "asyncio.Future[object]":
