@@ -56,6 +56,11 @@ class Endpoint:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def aim(self) -> tuple[object, ...]:
+        """Give what a receiver's answer hangs on: how one fared with another aim says nothing of this one."""
+        return self.config, self.timeout_seconds, self.answers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
