@@ -178,7 +178,6 @@ _DELIVERY_COLUMNS: Final = (
     "failures",
     "order_key",
     "owed_at",
-    "created_at",
 )
 _EVENT_COLUMNS: Final = (
     "source_id",
@@ -227,7 +226,7 @@ def _owed(row: Row[Any]) -> Owed:
         format=row.format,
         tries=row.tries,
         failures=row.failures,
-        created_at=row.created_at,
+        owed_at=row.owed_at,
         order_key=row.order_key,
         age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),
         stored=None if row.record is None else stored_event(row, row.event_id),

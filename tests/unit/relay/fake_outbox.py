@@ -14,7 +14,7 @@ from app.domain.delivery import Health, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.domain.ports import Wake
-from tests.unit.relay.virtual_time import now
+from tests.unit.relay.virtual_time import moment, now
 
 FAR: Final = float("inf")
 BUGS: Final = 3
@@ -36,6 +36,7 @@ class Lane:
     breaker_until: float = 0.0
     health: Health = field(default_factory=Health)
     failing_since: float | None = None
+    recovering_until: float = 0.0
     is_stopped: bool = False
 
     @property
@@ -102,7 +103,8 @@ class FakeOutbox:
     def owe(self, *owed: Owed, wake: Wake | None = None) -> None:
         """Commit deliveries, due now, and wake their lanes; `wake` is the hint to the process that wrote them."""
         for each in owed:
-            self.debts[each.row_id] = Debt(owed=each, due_at=now(), owed_at=now())
+            since_now = replace(each, owed_at=moment())
+            self.debts[each.row_id] = Debt(owed=since_now, due_at=now(), owed_at=now())
             self.rows_of[each.lane_id].add(each.row_id)
             lane = self.lanes[each.lane_id]
             lane.wake_at = min(lane.wake_at, now())
@@ -204,7 +206,9 @@ class ReplicaOutbox:
                 endpoint_id=each.endpoint_id,
                 fence=each.fence,
                 health=each.health,
+                failing_seconds=0.0 if each.failing_since is None else at - each.failing_since,
                 is_on_trial=each.is_on_trial,
+                is_recovering=each.recovering_until > at,
             )
             for each in taken
         ]
@@ -338,6 +342,8 @@ class ReplicaOutbox:
     def _note_health(self, lane: Lane, health: Health) -> None:
         self._shared.calls["health"] += 1
         lane.health = health
+        if lane.failing_since is not None and lane.is_on_trial and not health.failures:
+            lane.recovering_until = now() + 2 * (now() - lane.failing_since)
         lane.failing_since = (lane.failing_since or now()) if health.failures else None
 
     def _postpone(self, settlement: Settlement) -> None:
