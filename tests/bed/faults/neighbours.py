@@ -1,4 +1,4 @@
-"""A hundred receivers that are well, watched before and while others get into trouble: what do they notice?"""
+"""A hundred receivers that are well, watched before and while others get into trouble."""
 
 import asyncio
 import re
