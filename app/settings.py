@@ -85,6 +85,12 @@ class IngestSettings(_Section):
     max_messages: int = Field(
         default=2000, ge=10, le=100_000, description="messages held and not yet recorded, at most"
     )
+    stalled_after_seconds: float = Field(
+        default=300, gt=0, le=86_400, description="a source that was failing for so long is told as stalled"
+    )
+    stalled_age_seconds: float = Field(
+        default=900, gt=0, le=1_209_600, description="so is one whose queue hands out messages that waited so long"
+    )
 
 
 class DeliverySettings(_Section):

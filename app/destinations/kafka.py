@@ -4,13 +4,14 @@ aiokafka takes a while to load, and a process that has no Kafka endpoint starts 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.domain.ports import Now
 from app.outbound.guard import Network
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Kafka:
     _writer: "KafkaWriter | None" = field(default=None, init=False)
 
     @classmethod
-    def open(cls, *, allow_cidrs: Sequence[Network], version: str) -> Self:  # noqa: ARG003 -- every kind is opened alike
+    def open(cls, *, allow_cidrs: Sequence[Network], version: str, now: Now) -> Self:  # noqa: ARG003 -- every kind is opened alike
         """Make one; nothing is loaded or connected before the first send. Brokers are not bound to `allow_cidrs`."""
         return cls()
 
@@ -48,7 +49,8 @@ class Kafka:
             await self._writer.aclose()
 
 
-def _load() -> "type[KafkaWriter]":
-    from app.destinations.kafka_writer import KafkaWriter  # noqa: PLC0415 -- see the module
+def _load() -> "Callable[[], KafkaWriter]":
+    from app.destinations.kafka_pool import Producers  # noqa: PLC0415 -- see the module
+    from app.destinations.kafka_writer import KafkaWriter  # noqa: PLC0415 -- likewise
 
-    return KafkaWriter
+    return lambda: KafkaWriter(Producers())

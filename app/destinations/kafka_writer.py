@@ -32,8 +32,9 @@ Result = Exception | None
 class KafkaWriter:
     """What Kafka endpoints share: the producers."""
 
-    def __init__(self) -> None:
-        self._producers = Producers()
+    def __init__(self, producers: Producers) -> None:
+        """Take the producers, which it closes."""
+        self._producers = producers
 
     async def send(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:
         """As Destination promises; giving up a producer may take up to 2 s more than the limit."""

@@ -5,10 +5,8 @@ What may be set is in webhook_config.py, what an answer means in answer.py.
 
 import asyncio
 import io
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final, Self
 
@@ -21,6 +19,7 @@ from app.destinations.signing import sign
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.domain.ports import Now
 from app.outbound.guard import Network, guarded_socket, parse_url, private_judge
 from app.outbound.resolver import GuardedResolver
 
@@ -54,13 +53,14 @@ class Webhook:
 
     allow_cidrs: Sequence[Network]
     version: str
+    now: Now
     _kept_alive: aiohttp.ClientSession | None = field(default=None, init=False)
     _fresh: aiohttp.ClientSession | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, *, allow_cidrs: Sequence[Network], version: str) -> Self:
-        """Make one; nothing is connected before the first send."""
-        return cls(allow_cidrs=tuple(allow_cidrs), version=version)
+    def open(cls, *, allow_cidrs: Sequence[Network], version: str, now: Now) -> Self:
+        """Make one; nothing is connected before the first send. `now` dates signatures and reads others' dates."""
+        return cls(allow_cidrs=tuple(allow_cidrs), version=version, now=now)
 
     @property
     def batch_limit(self) -> int:
@@ -97,7 +97,7 @@ class Webhook:
 
     def _request(self, endpoint: Endpoint, owed: Owed) -> _Request:
         message = http_message(owed)
-        key, timestamp = owed.idempotency_key, int(time.time())
+        key, timestamp = owed.idempotency_key, int(self.now().timestamp())
         own = endpoint.config.get("headers")
         headers = {name: str(value) for name, value in own.items()} if isinstance(own, dict) else {}
         headers |= message.headers
@@ -132,7 +132,7 @@ class Webhook:
         ) as response:
             progress.answer = answer = Answer(
                 status=response.status,
-                retry_after_seconds=parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+                retry_after_seconds=parse_retry_after(response.headers.get("Retry-After"), self.now()),
             )
             await answer.read(response)
         return answer

@@ -1,6 +1,7 @@
 """The seams: what the two halves need from sources, store and destinations. Each method states its promise."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from app.domain.configuration import Configuration, Endpoint, SourceState
@@ -144,6 +145,12 @@ class Outbox(Protocol):
         The guarantee behind every hint; one replica at a time does it. Gives the number of lanes woken.
         """
 
+    async def retire(self) -> None:
+        """Say that this replica takes no more lanes: the others share all there are; what it holds stays its own.
+
+        A later survey says that it is back.
+        """
+
     async def leave(self) -> None:
         """Say that this replica is gone, so that the others take its share at once."""
 
@@ -168,6 +175,9 @@ class Destination(Protocol):
 
 Wake = Callable[[frozenset[LaneId]], None]
 """Tell the relay of this process that lanes have something owed: a hint, never a promise."""
+
+Now = Callable[[], datetime]
+"""Tell the time, in UTC: the database's, whatever this machine's clock says."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Wait for a span in seconds; tests hand in their own."""

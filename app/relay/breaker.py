@@ -9,8 +9,11 @@ from typing import Final, Literal
 
 # What a send says of the receiver: it took something; it is there, though it took nothing; it is unwell; nothing.
 Sign = Literal["well", "rejected", "ill", "none"]
+# What a failure may be laid to instead: one delivery, or one object whose deliveries go in order.
+Cause = tuple[Literal["row", "key"], int]
 
-# So many failed sends in a row, each of deliveries that had not failed before, open the breaker.
+# So many failed sends in a row, each of a delivery (in order: of an object) that had not failed before,
+# open the breaker.
 THRESHOLD: Final = 5
 # A receiver is let be for a part of the time it was away so far, so it is found again soon after it is back, however
 # long that took; between these bounds.
@@ -26,7 +29,7 @@ LONGEST_ASKED_SECONDS: Final = 3600.0
 class Breaker:
     """Closed; open for the rest of the lease; on trial in the next one; then on a ramp until it is closed again.
 
-    A delivery that fails again and again is paced by its own schedule: it counts once.
+    A delivery that fails again and again, or an object, is paced by its own schedule: it counts once.
     """
 
     def __init__(self, *, failures: int = 0, failing_since: float | None = None, is_on_trial: bool = False) -> None:
@@ -37,7 +40,7 @@ class Breaker:
         self._failing_since = failing_since
         # How many sends may be under way; None: no limit of ours.
         self._places: int | None = 1 if is_on_trial else None
-        self._failed: set[int] = set()
+        self._failed: set[Cause] = set()
         self._failed_sends = 0
         self._asked_until = -math.inf
 
@@ -47,8 +50,10 @@ class Breaker:
             return 0
         return most if self._places is None else min(most, self._places)
 
-    def hear(self, sign: Sign, rows: Iterable[int], *, most: int, now: float, asked_until: float = -math.inf) -> None:
-        """Take what a send of these rows said; `asked_until`: when the receiver asked to be tried again."""
+    def hear(
+        self, sign: Sign, causes: Iterable[Cause], *, most: int, now: float, asked_until: float = -math.inf
+    ) -> None:
+        """Take what a send of these said; `asked_until`: when the receiver asked to be tried again."""
         if sign == "none":
             return
         if sign == "ill":
@@ -57,7 +62,7 @@ class Breaker:
         if self.is_open:
             return
         if sign == "ill":
-            self._fall_ill(set(rows))
+            self._fall_ill(set(causes))
         else:
             self._get_well(most)
 
@@ -76,10 +81,10 @@ class Breaker:
         if self._failing_since is None:
             self._failing_since = now
 
-    def _fall_ill(self, rows: set[int]) -> None:
-        if self._failed.isdisjoint(rows):
+    def _fall_ill(self, causes: set[Cause]) -> None:
+        if self._failed.isdisjoint(causes):
             self._failed_sends += 1
-        self._failed |= rows
+        self._failed |= causes
         if self._places is not None or self._failed_sends >= THRESHOLD:
             self.is_open = True
             self.failures = THRESHOLD

@@ -11,7 +11,7 @@ from typing import Final
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Health, Lease, Settlement
 from app.domain.verdict import consequence_of
-from app.relay.breaker import Breaker, Sign
+from app.relay.breaker import Breaker, Cause, Sign
 from app.relay.slots import SlotClass
 
 SLOW_SECONDS: Final = 1.0
@@ -77,7 +77,7 @@ class LaneHealth:
         asked = [each.outcome.retry_after_seconds for each in settlements if each.outcome]
         self.breaker.hear(
             sign_of(settlements, endpoint),
-            [each.owed.row_id for each in settlements],
+            [_cause(each, endpoint) for each in settlements],
             most=endpoint.max_in_flight,
             now=now,
             asked_until=now + max((each for each in asked if each is not None), default=-math.inf),
@@ -102,6 +102,17 @@ def sign_of(settlements: Sequence[Settlement], endpoint: Endpoint) -> Sign:
     signs = {_sign(each, endpoint) for each in settlements}
     ranks: tuple[Sign, ...] = ("well", "ill", "rejected")
     return next((sign for sign in ranks if sign in signs), "none")
+
+
+def _cause(settlement: Settlement, endpoint: Endpoint) -> Cause:
+    """Give what a failure may be laid to other than the receiver: the delivery, or its object where that keeps order.
+
+    An object whose changes all fail shows them one after the other, and says no more of the receiver than the first.
+    """
+    owed = settlement.owed
+    if endpoint.ordering == "key" and owed.order_key is not None:
+        return "key", owed.order_key
+    return "row", owed.row_id
 
 
 def _sign(settlement: Settlement, endpoint: Endpoint) -> Sign:

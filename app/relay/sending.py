@@ -161,7 +161,7 @@ class Sending:
 
     async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
         if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
-            self._tools.leases.drop(self._lease)
+            self._tools.leases.lose(self._lease)
         self._window.settled(rows, settlements)
         self.start()
         self._changed()

@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import JSON, Consequence, Endpoint, OnDead, Ordering
 from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
+from app.store import operator_events
 from app.store.columns import FAR
 from app.store.epoch import bump_epoch
+from app.store.operator_events import Disabled
 from app.store.place import Place, page_after
 from app.store.schema import endpoint, lane, subscription
 
@@ -131,15 +133,21 @@ async def enable(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: 
 
 
 async def disable(connection: AsyncConnection, endpoint_id: EndpointId, *, reason: str) -> bool:
-    """Disable an endpoint: nothing is sent to it any more; False when it was already, or is gone."""
+    """Disable an endpoint and tell of it: nothing is sent to it any more; False when it was already, or is gone."""
     moment = await bump_epoch(connection)
     disabled = await connection.execute(
         update(endpoint)
         .where(endpoint.c.id == endpoint_id, endpoint.c.deleted_at.is_(None), endpoint.c.disabled_at.is_(None))
         .values(disabled_at=moment, disabled_reason=reason, updated_at=moment)
+        .returning(endpoint.c.tenant_id, endpoint.c.name)
     )
+    row = disabled.one_or_none()
+    if row is None:
+        return False
     await _stop_or_start(connection, endpoint_id)
-    return bool(disabled.rowcount)
+    told = Disabled(tenant_id=TenantId(row.tenant_id), endpoint_id=endpoint_id, name=row.name, reason=reason, at=moment)
+    await operator_events.tell_of_disabled(connection, told)
+    return True
 
 
 async def delete(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:

@@ -27,7 +27,7 @@ class NewEvent:
     """An event to be written down, and the day it is filed under."""
 
     tenant_id: TenantId
-    source_id: SourceId
+    source_id: SourceId | None
     event: Event
     day: date
 

@@ -11,11 +11,11 @@ from app.store import endpoints, lanes, owed, replicas, settle
 from app.store.database import Database, is_partition_missing
 from app.store.in_order import park
 from app.store.partitions import make_days
+from app.store.patience import PATIENCE, Patience
 from app.store.sweep import Sweep
 
 # How often all replicas together sweep at most; each one asks every second.
 SWEEP_PAUSE_SECONDS: Final = 0.5
-DISABLE_AFTER_SECONDS: Final = 5 * 86_400.0
 # A look that finds only what waits for others puts that off and looks again, so often at most.
 _LOOKS_IN_ORDER: Final = 8
 T = TypeVar("T")
@@ -31,17 +31,17 @@ class SqlOutbox:
         *,
         lease_seconds: float,
         sweep_pause_seconds: float = SWEEP_PAUSE_SECONDS,
-        disable_after_seconds: float = DISABLE_AFTER_SECONDS,
+        patience: Patience = PATIENCE,
     ) -> None:
         """Take the database, the id of this replica's life (a new one each start), and how long a lease holds.
 
-        An endpoint whose attempts all failed for `disable_after_seconds` is disabled.
+        `patience` says when an endpoint that fails is disabled, and when a source is called stalled.
         """
         self._database = database
         self._replica = replica
         self._lease_seconds = lease_seconds
         self._sweep_pause_seconds = sweep_pause_seconds
-        self._sweep = Sweep(database, replica, disable_after_seconds=disable_after_seconds)
+        self._sweep = Sweep(database, replica, patience)
         self._noted_at = float("-inf")
 
     async def inherit(self) -> None:
@@ -110,6 +110,11 @@ class SqlOutbox:
     async def sweep(self) -> int:
         """Wake what sleeps over something due and cancel what nobody wants any more; see the port."""
         return await self._with_days(lambda: self._sweep.sweep(pause_seconds=self._sweep_pause_seconds))
+
+    async def retire(self) -> None:
+        """Count no more among those that share the lanes; see the port."""
+        async with self._database.write() as connection:
+            await replicas.forget(connection, self._replica)
 
     async def leave(self) -> None:
         """Say that this replica is gone, and give back what it still holds; see the port."""

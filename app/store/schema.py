@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from app.store.columns import Instant
@@ -84,6 +85,9 @@ source = Table(
     Column("last_received_at", Instant),
     Column("last_event_at", Instant),
     Column("test_event_at", Instant),
+    Column("failing_since", Instant),
+    Column("stalled_at", Instant),
+    Column("stalled_by", Text),  # which sign of a stall it was: it ends when that sign does
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
@@ -114,7 +118,8 @@ endpoint = Table(
     Column("deleted_at", Instant),
 )
 
-# `emptied_at`: when nothing was owed through a deleted subscription any more.
+# `emptied_at`: when nothing was owed through a deleted subscription any more. `hears_gateway`: its filter names
+# operator events; who has one to tell finds the few it goes to by that.
 subscription = Table(
     "subscription",
     metadata,
@@ -123,11 +128,13 @@ subscription = Table(
     Column("name", Text, nullable=False),
     Column("endpoint_id", LargeBinary, nullable=False),
     Column("filter", JSON, nullable=False),
+    Column("hears_gateway", Boolean, nullable=False),
     Column("format", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
     Column("emptied_at", Instant),
+    Index(None, "tenant_id", postgresql_where=text("hears_gateway"), sqlite_where=text("hears_gateway")),
 )
 
 # The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.
@@ -148,6 +155,7 @@ lane = Table(
     Column("failing_since", Instant),
     Column("recovering_until", Instant),  # after an outage, what came in it is played back, twice as long at most
     Column("latency_seconds", Float, nullable=False),  # moving average
+    sqlite_autoincrement=True,  # a lane's id, like a row's in the outbox, is never another's
 )
 
 replica = Table(
@@ -215,6 +223,7 @@ event = Table(
 )
 
 # The outbox: a row lives only while it is owed. Rows of a lane with the same order_key go one after the other, by id.
+# No id is given out twice, also on SQLite: a replica may still speak of a row that is gone.
 delivery = Table(
     "delivery",
     metadata,
@@ -237,6 +246,7 @@ delivery = Table(
     Index(None, "lane_id", "due_at", "id"),
     Index(None, "subscription_id"),  # what a deleted subscription still owes, on whichever lanes
     Index(None, "tenant_id", "created_at", "delivery_key"),
+    sqlite_autoincrement=True,  # see above
 )
 
 Index(
@@ -307,6 +317,7 @@ dead_letter = Table(
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant, nullable=False),
     Index(None, "tenant_id", "created_at", "delivery_key"),
+    Index(None, "ended_at"),
 )
 
 quarantine = Table(
@@ -322,6 +333,7 @@ quarantine = Table(
     Column("last_seen_at", Instant, nullable=False),
     Index(None, "tenant_id", "first_seen_at", "id"),
     Index(None, "source_id"),
+    Index(None, "last_seen_at"),
 )
 
 # A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.

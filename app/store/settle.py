@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Settlement
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId
-from app.store import history, lanes
+from app.store import history, lanes, operator_events
 from app.store.columns import FAR, now, one_of
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
 from app.store.in_order import unpark
+from app.store.operator_events import Death
 from app.store.schema import dead_letter, delivery
 
 
@@ -125,7 +126,8 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
             .where(one_of(connection, delivery.c.id, blocking), delivery.c.blocks.is_(False))
             .with_for_update()
         )
-        stay = list(found)
+        # One that was retried since it blocked is the same row: settled again, it has another number of tries.
+        stay = [row for row in found if row.tries == by_row[row.id].owed.tries]
         await connection.execute(
             update(delivery)
             .where(one_of(connection, delivery.c.id, [row.id for row in stay]))
@@ -138,12 +140,17 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
 
 
 async def bury(connection: AsyncConnection, dead: Sequence[Mapping[str, Any]]) -> None:
-    """Put rows among the dead letters."""
+    """Put rows among the dead letters, and tell of those deaths who wants to hear."""
     if not dead:
         return
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # One delivery dies twice only when its event was filed under two days: the first death stands.
-    await connection.execute(choose(dead_letter).values(ended_at=now()).on_conflict_do_nothing(), list(dead))
+    buried = await connection.execute(
+        choose(dead_letter).values(ended_at=now()).on_conflict_do_nothing().returning(dead_letter), list(dead)
+    )
+    await operator_events.tell_of_deaths(
+        connection, [Death(debt=debt_of(row), reason=row.reason, at=row.ended_at) for row in buried]
+    )
 
 
 def _postponed(row_id: int, settlement: Settlement) -> tuple[int, int, float]:

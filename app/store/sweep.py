@@ -1,4 +1,4 @@
-"""The sweep: the guarantee behind every hint. Wakes lanes, cancels what was deleted, forgets dead replicas."""
+"""The sweep: the guarantee behind every hint. Wakes lanes, ends what was deleted or is too old, notes what is amiss."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +13,9 @@ from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
 from app.store.in_order import unpark
+from app.store.patience import Patience
 from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
+from app.store.stalls import look_for_stalls
 
 CANCELLED_AT_ONCE: Final = 1_000
 # A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
@@ -30,10 +32,10 @@ _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 class Sweep:
     """One replica's part in the sweep."""
 
-    def __init__(self, database: Database, replica: ReplicaId, *, disable_after_seconds: float) -> None:
+    def __init__(self, database: Database, replica: ReplicaId, patience: Patience) -> None:
         self._database = database
         self._replica = replica
-        self._disable_after_seconds = disable_after_seconds
+        self._patience = patience
         self._walked_to = 0
 
     async def sweep(self, *, pause_seconds: float) -> int:
@@ -47,6 +49,7 @@ class Sweep:
         await self._unblock()
         await self._expire()
         await self._disable_failing()
+        await look_for_stalls(self._database, self._patience)
         async with self._database.write() as connection:
             await replicas.forget_dead(connection, silent_seconds=_FORGOTTEN_AFTER_SECONDS)
             await chores.finish(connection, _CHORE, self._replica)
@@ -88,9 +91,9 @@ class Sweep:
     async def _disable_failing(self) -> None:
         """Disable endpoints that took nothing for days: each in a change of the set-up of its own."""
         async with self._database.read() as connection:
-            failing = list(await connection.execute(_failing_for_long(self._disable_after_seconds)))
+            failing = list(await connection.execute(_failing_for_long(self._patience.disable_after_seconds)))
         for row in failing:
-            days = self._disable_after_seconds / _DAY_SECONDS
+            days = self._patience.disable_after_seconds / _DAY_SECONDS
             async with self._database.write() as connection:
                 await endpoints.disable(
                     connection, EndpointId(row.endpoint_id), reason=f"Every attempt failed for {days:g} days."

@@ -89,6 +89,7 @@ def upgrade() -> None:
         "dead_letter",
         ["tenant_id", "created_at", "delivery_key"],
     )
+    op.create_index("ix_dead_letter_ended_at", "dead_letter", ["ended_at"])
     op.create_table(
         "delivery",
         sa.Column(
@@ -110,6 +111,7 @@ def upgrade() -> None:
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_delivery"),
         sa.UniqueConstraint("delivery_key", "lane_id", name="uq_delivery_delivery_key_lane_id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_delivery_lane_id_due_at_id", "delivery", ["lane_id", "due_at", "id"])
     op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
@@ -198,6 +200,7 @@ def upgrade() -> None:
         sa.Column("recovering_until", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "pulse",
@@ -226,6 +229,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_tenant_id_first_seen_at_id", "quarantine", ["tenant_id", "first_seen_at", "id"])
     op.create_index("ix_quarantine_source_id", "quarantine", ["source_id"])
+    op.create_index("ix_quarantine_last_seen_at", "quarantine", ["last_seen_at"])
     op.create_table(
         "replay",
         sa.Column("id", sa.LargeBinary(), nullable=False),
@@ -272,6 +276,9 @@ def upgrade() -> None:
         sa.Column("last_received_at", Instant(), nullable=True),
         sa.Column("last_event_at", Instant(), nullable=True),
         sa.Column("test_event_at", Instant(), nullable=True),
+        sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("stalled_at", Instant(), nullable=True),
+        sa.Column("stalled_by", sa.Text(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
@@ -284,12 +291,20 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("endpoint_id", sa.LargeBinary(), nullable=False),
         sa.Column("filter", sa.JSON(), nullable=False),
+        sa.Column("hears_gateway", sa.Boolean(), nullable=False),
         sa.Column("format", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
         sa.Column("emptied_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_subscription"),
+    )
+    op.create_index(
+        "ix_subscription_tenant_id",
+        "subscription",
+        ["tenant_id"],
+        postgresql_where=sa.text("hears_gateway"),
+        sqlite_where=sa.text("hears_gateway"),
     )
     op.create_table(
         "tenant",

@@ -206,6 +206,7 @@ async def _add_configuration(connection: AsyncConnection) -> None:
                 id=each,
                 endpoint_id=ENDPOINT,
                 filter={"buckets": [], "events": [], "key_prefix": "", "key_suffix": ""},
+                hears_gateway=False,
                 format="standard",
                 **made,
             )

@@ -14,6 +14,7 @@ from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EndpointId, EventId, LaneId, ReplicaId, SourceId, SubscriptionId
 from app.domain.message import Decoded, Heard, Refusal
+from app.domain.operator_event import is_operator_name
 from app.domain.outcome import Outcome
 from app.domain.verdict import DELIVERED, DeadReason, Verdict
 from app.store.columns import EPOCH, FAR, now
@@ -100,6 +101,7 @@ class Stored:
                         "key_prefix": wanted.key_prefix,
                         "key_suffix": wanted.key_suffix,
                     },
+                    hears_gateway=any(map(is_operator_name, wanted.events)),
                     format="standard",
                     created_at=now(),
                     updated_at=now(),

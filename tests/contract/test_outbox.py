@@ -147,6 +147,18 @@ class TestLanes:
         assert await stored.outbox().lease(1) == ()
         assert await outbox.renew([newer]) == {newer.lane_id}
 
+    async def test_a_replica_that_retires_keeps_what_it_holds(self, stored: Stored) -> None:
+        """It is not counted, so the others share all lanes; its leases hold until it leaves."""
+        outbox, lease = await leased(stored)
+        await outbox.survey()
+        other = stored.outbox()
+
+        await outbox.retire()
+
+        survey = await other.survey()
+        assert (survey.replicas, survey.waiting) == (1, 0)
+        assert await outbox.renew([lease]) == {lease.lane_id}
+
     async def test_a_replica_that_leaves_gives_everything_back(self, stored: Stored) -> None:
         """After leaving, a replica is not counted and holds nothing."""
         outbox, lease = await leased(stored)

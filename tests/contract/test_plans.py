@@ -3,11 +3,12 @@
 On PostgreSQL also with the generic plan that a prepared statement changes to.
 """
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, select, text, update
+from sqlalchemy import SelectBase, select, text, update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.domain.delivery import Lease
@@ -15,6 +16,7 @@ from app.domain.ids import EndpointId, LaneId
 from app.store.columns import now
 from app.store.lanes import waiting_statement
 from app.store.owed import fetch_statement
+from app.store.prune import needed_statement
 from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
 from tests.bed.stored import Stored, heard, make_events
@@ -22,6 +24,8 @@ from tests.bed.stored import Stored, heard, make_events
 ROWS = 30_000
 # For each of 64 deliveries: itself, the way down to its event, its subscription; a third more for comfort.
 BUFFERS_OF_A_FETCH = 560
+# For each of a hundred events the way down two indexes, with some comfort.
+BUFFERS_OF_A_SLICE = 700
 
 
 async def fill(stored: Stored) -> Lease:
@@ -57,9 +61,7 @@ FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS inte
 """
 
 
-async def explain(
-    stored: Stored, statement: Select[*tuple[Any, ...]], *, mode: str
-) -> tuple[list[dict[str, Any]], int]:
+async def explain(stored: Stored, statement: SelectBase, *, mode: str) -> tuple[list[dict[str, Any]], int]:
     """Run a statement on PostgreSQL, prepared as the driver does; gives the nodes of its plan and the pages touched."""
     compiled = statement.compile(dialect=stored.database.engine.dialect)
     values = [compiled.params[name] for name in compiled.positiontup or ()]
@@ -93,7 +95,7 @@ def in_sql(value: Any) -> str:
             return str(value)
 
 
-async def explain_on_sqlite(stored: Stored, statement: Select[*tuple[Any, ...]]) -> list[str]:
+async def explain_on_sqlite(stored: Stored, statement: SelectBase) -> list[str]:
     """Give the steps by which SQLite would run a statement."""
     compiled = statement.compile(dialect=stored.database.engine.dialect)
     assert isinstance(compiled, SQLCompiler)
@@ -165,6 +167,29 @@ async def test_leasing_and_sweeping_touch_lanes_alone(stored_on_postgres: Stored
     assert read_whole(sweep_plan) == []
     assert lease_buffers < 100
     assert sweep_buffers < 300
+
+
+@MODES
+@STATISTICS
+async def test_what_needs_old_events_is_found_by_key(stored_on_postgres: Stored, mode: str, *, analyze: bool) -> None:
+    """A slice of the upkeep looks at the few deliveries that may be of its events, not at the outbox."""
+    await fill(stored_on_postgres)
+    if analyze:
+        await stored_on_postgres.execute(text("ANALYZE"))
+    ids = [secrets.token_bytes(16) for _ in range(100)]
+
+    plan, buffers = await explain(stored_on_postgres, needed_statement(ids), mode=mode)
+
+    assert read_whole(plan) == []
+    assert buffers < BUFFERS_OF_A_SLICE
+
+
+async def test_sqlite_finds_what_needs_old_events_by_key(stored_on_sqlite: Stored) -> None:
+    """By the index that keeps a delivery unique."""
+    steps = await explain_on_sqlite(stored_on_sqlite, needed_statement([bytes(16)]))
+
+    assert any("SEARCH delivery USING" in step and "delivery_key>? AND delivery_key<?" in step for step in steps)
+    assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN dead_letter"))]
 
 
 async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:

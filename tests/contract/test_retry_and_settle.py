@@ -1,7 +1,11 @@
 """A retry beside the relay's settling, over both databases: whatever comes first, it is owed or over, not both."""
 
 import asyncio
+from dataclasses import replace
 
+import pytest
+
+from app.domain.configuration import OnDead
 from app.domain.delivery import Owed
 from app.domain.ids import DEFAULT_TENANT
 from app.store.deliveries import DeliveryFilter, get_delivery, list_deliveries
@@ -31,6 +35,21 @@ async def test_what_was_dead_is_tried_again_and_ends_once_more(stored: Stored) -
     assert await _told(stored) == [("delivered", [1, 2])]
 
 
+async def test_a_settlement_told_again_finds_no_other_delivery(stored: Stored) -> None:
+    """The number of a delivery that is over does not come again, though it was the highest."""
+    await stored.add_subscribed()
+    await stored.store.record([heard(make_event(1))])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    [owed] = await owed_by(outbox, lease)
+    await outbox.settle([dead(lease, owed)])
+    await stored.store.record([heard(make_event(2))])
+
+    await outbox.settle([dead(lease, owed)])
+
+    assert (await stored.count("delivery"), await stored.count("dead_letter")) == (1, 1)
+
+
 async def test_a_late_success_ends_what_was_retried(stored: Stored) -> None:
     """A try that was under way when the delivery died and was retried still counts, and nothing is owed any more."""
     await stored.add_subscribed()
@@ -46,6 +65,40 @@ async def test_a_late_success_ends_what_was_retried(stored: Stored) -> None:
     assert await _told(stored) == [("delivered", [1, 2])]
     assert (await _retry(stored, owed)).answer == "ended"
     assert await stored.count("delivery") == 0
+
+
+@pytest.mark.parametrize("on_dead", ["skip", "block"])
+async def test_a_death_settled_twice_does_not_end_what_was_retried(stored: Stored, on_dead: OnDead) -> None:
+    """Whoever did not learn that a death was written down writes it again; a person asked for a retry in between."""
+    await stored.add_subscribed(ordering="key", on_dead=on_dead)
+    await stored.store.record([heard(make_event(1))])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    [owed] = await owed_by(outbox, lease)
+    death = replace(dead(lease, owed), blocks=on_dead == "block")
+    await outbox.settle([death])
+    await _retry(stored, owed)
+
+    await outbox.settle([death])
+
+    assert [anew.key for anew in await owed_by(outbox, lease)] == [owed.key]
+    assert await _told(stored) == [("pending", [1])]
+
+
+async def test_a_death_settled_twice_does_not_end_what_came_in_meanwhile(stored: Stored) -> None:
+    """The number of a row in the outbox is never another's."""
+    await stored.add_subscribed()
+    await stored.store.record([heard(make_event(1))])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    [owed] = await owed_by(outbox, lease)
+    await outbox.settle([dead(lease, owed)])
+    await stored.store.record([heard(make_event(2))])
+
+    await outbox.settle([dead(lease, owed)])
+
+    [other] = await owed_by(outbox, lease)
+    assert other.row_id > owed.row_id
 
 
 async def test_retries_and_settles_at_once_leave_each_delivery_in_one_place(stored: Stored) -> None:

@@ -1,7 +1,6 @@
 """Several replicas on one database, with receivers set up and a source to push to."""
 
 import asyncio
-import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,6 +23,8 @@ class Cluster:
         self._make_gateway, self._database_url = make_gateway, database_url
         self._count, self._env = replicas, dict(env or {})
         self._source: dict[str, Any] = {}
+        self._key: str | None = None
+        self._retired: list[Gateway] = []
         self.stopped: set[Gateway] = set()
 
     @property
@@ -46,14 +47,28 @@ class Cluster:
 
     async def add(self, name: str, *, database_url: str | None = None, env: Mapping[str, str] | None = None) -> Gateway:
         """Start one more, ready when this returns."""
-        key = await self.first.key() if self.replicas else None
-        replica = self._make_gateway(
-            name=name, database_url=database_url or self._database_url, key=key, env={**self._env, **(env or {})}
-        )
+        self._key = await self.first.key() if self.replicas else None
+        replica = self.make(name, database_url=database_url, env=env)
         self.replicas.append(replica)
         replica.start()
         await replica.ready(within=60)
         return replica
+
+    def make(self, name: str, *, database_url: str | None = None, env: Mapping[str, str] | None = None) -> Gateway:
+        """Make one that is not started and is none of the replicas, to run short commands."""
+        return self._make_gateway(
+            name=name,
+            database_url=database_url or self._database_url,
+            key=self._key,
+            env={**self._env, **(env or {})},
+        )
+
+    async def retire(self, replica: Gateway) -> None:
+        """Stop one in order and for good; another is the first from then on, if it was."""
+        self.replicas.remove(replica)
+        self._retired.append(replica)
+        ended = await replica.terminate()
+        assert ended.status == 0, replica.process.tail()
 
     async def add_receivers(
         self, witness: Witness, paths: Sequence[str], *, host: str | None = None, **fields: Any
@@ -69,10 +84,15 @@ class Cluster:
             await witness.verify(path, made[path]["secret"])
         return made
 
+    @property
+    def push_path(self) -> str:
+        """Give where the source is pushed to, the same at every replica."""
+        return f"/v1/ingest/s3/{self._source['id']}"
+
     def urls(self) -> list[str]:
         """Give the source's URL at every replica that runs and was not stopped."""
         running = [each for each in self.replicas if each.process.is_running and each not in self.stopped]
-        return [f"{each.url}/v1/ingest/s3/{self._source['id']}" for each in running]
+        return [each.url + self.push_path for each in running]
 
     def stall(self, replica: Gateway) -> None:
         """Stop a replica as a machine that hangs: it does nothing, its connections stay."""
@@ -103,13 +123,7 @@ class Cluster:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give what all replicas logged under a name."""
-        needle = f'"event": "{event}"'
-        return [
-            json.loads(line)
-            for replica in self.replicas
-            for line in replica.process.stderr().splitlines()
-            if needle in line or f'"event":"{event}"' in line
-        ]
+        return [line for replica in (*self.replicas, *self._retired) for line in replica.logged(event)]
 
     async def _owes_nothing(self) -> bool:
         try:

@@ -14,7 +14,10 @@ Wanted = Callable[[str], Collection[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the join says; `latencies` are seconds from the acknowledgement to the first success, one a delivery."""
+    """What the join says; `latencies` are seconds from the acknowledgement to the first success, one a delivery.
+
+    `repeats` are, for each duplicate, when the success came that it repeats.
+    """
 
     acknowledged: int
     owed: int
@@ -25,6 +28,7 @@ class Verdict:
     bad_signatures: int
     two_names: int
     latencies: tuple[float, ...]
+    repeats: tuple[float, ...]
 
     @property
     def is_right(self) -> bool:
@@ -81,6 +85,7 @@ def judge(
             for what, acknowledged_at in owed.items()
             if what in successes
         ),
+        repeats=tuple(earlier.at for found in successes.values() for earlier, _ in pairwise(found)),
     )
 
 

@@ -17,7 +17,7 @@ import aiohttp
 from tests.bed import s3_messages
 
 BUCKET = "photos"
-TIMEOUT = aiohttp.ClientTimeout(total=10)
+TIMEOUT = aiohttp.ClientTimeout(total=15)
 PAUSE_SECONDS = 0.1
 
 

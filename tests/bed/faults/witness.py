@@ -50,7 +50,10 @@ GOOD = Behaviour()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """One request that a receiver saw: when (CLOCK_MONOTONIC, the same in every process), and what it answers."""
+    """One request that a receiver saw: when (CLOCK_MONOTONIC, the same in every process), and what it answers.
+
+    `answered_at` is when it answers, `signed_seconds_ago` how old its `webhook-timestamp` was by this machine's clock.
+    """
 
     at: float
     path: str
@@ -59,6 +62,8 @@ class Sighting:
     number: int
     status: int
     is_verified: bool
+    signed_seconds_ago: float
+    answered_at: float
 
 
 class Witness:
@@ -118,7 +123,7 @@ class Witness:
 
 
 def _read(line: bytes) -> Sighting:
-    at, path, webhook_id, key, number, status, is_verified = json.loads(line)
+    at, path, webhook_id, key, number, status, is_verified, signed_seconds_ago, answered_at = json.loads(line)
     return Sighting(
         at=at,
         path=path,
@@ -127,6 +132,8 @@ def _read(line: bytes) -> Sighting:
         number=number,
         status=status,
         is_verified=is_verified,
+        signed_seconds_ago=signed_seconds_ago,
+        answered_at=answered_at,
     )
 
 
@@ -152,11 +159,14 @@ class _Receivers:
         fails = key in behaviour.failing_keys or random.random() < behaviour.failing_share  # noqa: S311
         status = 503 if fails else behaviour.status
         is_verified = self._is_verified(path, headers, body)
-        line = [now, path, headers.get("webhook-id"), key, data["size"], status, is_verified]
+        signed_ago = time.time() - int(headers.get("webhook-timestamp", "0"))
+        span = max(0.0, behaviour.delay_up_to_seconds - behaviour.delay_seconds)
+        delay = behaviour.delay_seconds + random.random() * span  # noqa: S311
+        named = headers.get("webhook-id")
+        line = [now, path, named, key, data["size"], status, is_verified, signed_ago, now + delay]
         self._journal.write(json.dumps(line) + "\n")
         self._journal.flush()
-        span = max(0.0, behaviour.delay_up_to_seconds - behaviour.delay_seconds)
-        return status, behaviour.delay_seconds + random.random() * span, behaviour.is_silent  # noqa: S311
+        return status, delay, behaviour.is_silent
 
     def _is_verified(self, path: str, headers: dict[str, str], body: bytes) -> bool:
         signed = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + body

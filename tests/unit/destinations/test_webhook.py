@@ -16,6 +16,7 @@ from app.destinations.formats import http_message
 from app.destinations.signing import secret_text
 from app.destinations.webhook import Webhook
 from app.domain.outcome import Outcome
+from tests.bed.clocks import machine_time
 from tests.bed.ports import free_port
 from tests.bed.receiver import Answer, Receiver
 from tests.unit.destinations.raw_receiver import Connection, RawReceiver
@@ -30,7 +31,7 @@ LIMIT = 0.3
 @pytest.fixture
 async def webhook() -> AsyncIterator[Webhook]:
     """Give a destination that may go to this machine."""
-    destination = Webhook.open(allow_cidrs=LOOPBACK, version="1.2.3")
+    destination = Webhook.open(allow_cidrs=LOOPBACK, version="1.2.3", now=machine_time)
     yield destination
     await destination.aclose()
 
@@ -60,6 +61,20 @@ async def test_a_request_is_signed_and_says_who_sends_it(webhook: Webhook, recei
         *("host", "content-type", "content-length", "user-agent", "authorization"),
         *("webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"),
     }
+
+
+async def test_dates_are_those_of_the_clock_it_was_given(receiver: Receiver) -> None:
+    """Of the signature, and of what a receiver's date means; not of this machine's clock."""
+    now = datetime(2020, 2, 29, 12, tzinfo=UTC)
+    receiver.answer("/", Answer(status=503, headers={"Retry-After": "Sat, 29 Feb 2020 12:00:40 GMT"}))
+    webhook = Webhook.open(allow_cidrs=LOOPBACK, version="0", now=lambda: now)
+
+    outcome = await send(webhook, receiver.url())
+    await webhook.aclose()
+
+    [request] = receiver.received()
+    assert request.header("webhook-timestamp") == str(int(now.timestamp()))
+    assert outcome.retry_after_seconds == 40
 
 
 async def test_a_body_of_more_than_a_mebibyte_is_sent_whole(webhook: Webhook, receiver: Receiver) -> None:
@@ -244,6 +259,15 @@ async def test_a_hostile_receiver_costs_no_more_than_the_time_limit(webhook: Web
     assert grown < 32 * 1024 * (1024 if sys.platform == "darwin" else 1)
 
 
+async def test_a_long_answer_is_not_waited_for(webhook: Webhook) -> None:
+    """After 16 KiB of it the gateway hangs up, though the rest never comes and the limit is far away."""
+    talk = saying(HEAD + b"Content-Length: 999999\r\n\r\n", b"x" * 20 * 1024)
+    async with RawReceiver(talk) as receiver:
+        outcome = await asyncio.wait_for(send(webhook, receiver.url, timeout_seconds=600), 10)
+
+    assert (outcome.kind, len(outcome.response)) == ("delivered", 2048)
+
+
 async def test_a_port_where_nobody_listens_is_unreachable(webhook: Webhook) -> None:
     """And the sentence says what was tried."""
     port = free_port()
@@ -338,7 +362,7 @@ SOCKETS = _Sockets()
 
 async def test_no_url_of_the_corpus_opens_a_socket() -> None:
     """Though none was refused when it was registered: by its spelling, or where the socket would be made."""
-    destination = Webhook.open(allow_cidrs=(), version="0")
+    destination = Webhook.open(allow_cidrs=(), version="0", now=machine_time)
     # Names are left out: what they mean is up to this machine's resolver, and tested in test_resolver.py.
     urls = [
         url
@@ -360,7 +384,7 @@ async def test_no_url_of_the_corpus_opens_a_socket() -> None:
 
 async def test_closing_before_and_after_a_send_is_well() -> None:
     """Nothing is opened for it."""
-    destination = Webhook.open(allow_cidrs=LOOPBACK, version="0")
+    destination = Webhook.open(allow_cidrs=LOOPBACK, version="0", now=machine_time)
 
     await destination.aclose()
     assert await destination.send(make_endpoint("webhook", {"url": "http://a.test/"}), []) == []

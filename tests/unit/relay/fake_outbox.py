@@ -310,6 +310,11 @@ class ReplicaOutbox:
                 self._shared.ended[debt.owed.key] = Ended(owed=debt.owed, status="cancelled", reason=None)
         return woken
 
+    async def retire(self) -> None:
+        """See the port."""
+        await self._travel("retire")
+        self._shared.seen_at.pop(self._replica, None)
+
     async def leave(self) -> None:
         """See the port."""
         await self._travel("leave")

@@ -13,7 +13,7 @@ WELL: tuple[Sign] = ("well",)
 def hear(breaker: Breaker, *signs: Sign, row: int | None = None, now: float = 0.0) -> None:
     """Let sends say this, each of another delivery unless it is named."""
     for number, sign in enumerate(signs):
-        breaker.hear(sign, [100 + number if row is None else row], most=MOST, now=now)
+        breaker.hear(sign, [("row", 100 + number if row is None else row)], most=MOST, now=now)
 
 
 def on_trial(*, failing_since: float = 0.0) -> Breaker:
@@ -98,8 +98,8 @@ def test_a_success_ends_the_outage() -> None:
 def test_a_receiver_that_says_when_to_come_back_is_heard() -> None:
     """Where that is later than planned, and within an hour."""
     breaker, hostile = on_trial(failing_since=90.0), on_trial(failing_since=90.0)
-    breaker.hear("ill", [1], most=MOST, now=100.0, asked_until=160.0)
-    hostile.hear("ill", [1], most=MOST, now=100.0, asked_until=1e9)
+    breaker.hear("ill", [("row", 1)], most=MOST, now=100.0, asked_until=160.0)
+    hostile.hear("ill", [("row", 1)], most=MOST, now=100.0, asked_until=1e9)
 
     assert breaker.span(now=100.0, random=0.0) == 60.0
     assert breaker.span(now=159.0, random=0.0) == 159.0 / 4 - 90.0 / 4
@@ -143,6 +143,6 @@ def test_a_batch_counts_once() -> None:
     breaker = Breaker()
 
     for send in range(THRESHOLD - 1):
-        breaker.hear("ill", range(send * 400, send * 400 + 400), most=MOST, now=0.0)
+        breaker.hear("ill", [("row", row) for row in range(send * 400, send * 400 + 400)], most=MOST, now=0.0)
 
     assert not breaker.is_open

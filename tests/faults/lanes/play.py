@@ -1,0 +1,413 @@
+"""A play of the lane protocol: replicas, receivers and people move one at a time, over one real database.
+
+Each move is checked against the model. What the store does in several transactions may stand still between two of
+them, and what it answers may come late, or never.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.domain.delivery import Lease, Owed
+from app.domain.event import Event
+from app.domain.identity import delivery_key
+from app.domain.ids import DeliveryKey, EventId, LaneId
+from app.domain.verdict import Verdict
+from tests.bed.stored import heard, make_event
+from tests.faults.lanes.gates import Operation
+from tests.faults.lanes.model import WHOLE_LOOK, Look, Model
+from tests.faults.lanes.replica import Holding, Replica, Sent, settlement_of
+from tests.faults.lanes.stage import Seen, SetUp, Stage
+
+# Moments are told apart by spans no play takes: a tick is longer than a lease, and waits end between two ticks.
+TICK_SECONDS = 100
+TO_THE_END = 100
+_ROUNDS_AT_THE_END = 10
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class UnderWay:
+    """Something the store is doing. `begun` follows its first transaction, `done` its last, `answered` the answer."""
+
+    what: object
+    actor: Replica | None
+    operation: Operation[Any]
+    begun: Callable[[], None]
+    done: Callable[[Any, Seen, Seen], None]
+    answered: Callable[[Any], None]
+    dropped: Callable[[], None]
+    stepped: Callable[[Seen], None]
+    has_begun: bool = False
+
+
+class Play:
+    """One play."""
+
+    def __init__(self, stage: Stage, seen: Seen, *, replicas: int) -> None:
+        self.stage = stage
+        self.seen = seen
+        self.model = Model(stage.set_ups)
+        self.replicas = [Replica(stage.stored) for _ in range(replicas)]
+        self.under_way: list[UnderWay] = []
+        self.events: list[Event] = []
+        self.moves = 0
+        self._written: set[EventId] = set()
+
+    @property
+    def holdings(self) -> list[tuple[Replica, Holding]]:
+        """Give every lane somebody believes to hold, or has something of under way."""
+        return [(replica, each) for replica in self.replicas for each in replica.holdings]
+
+    @property
+    def waiting(self) -> list[LaneId]:
+        """Name the lanes that can be leased."""
+        return [each for each, lane in self.model.lanes.items() if lane.is_free and self.seen.lanes[each].is_awake]
+
+    @property
+    def readers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may read."""
+        return [each for each in self.holdings if not each[1].is_lost and each[1].turn is None]
+
+    @property
+    def idlers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may rest."""
+        return [each for each in self.readers if not each[1].window]
+
+    @property
+    def givers(self) -> list[tuple[Replica, Holding]]:
+        """Give those who may give their lane back."""
+        return [each for each in self.readers if not each[1].sent]
+
+    @property
+    def senders(self) -> list[Holding]:
+        """Give those who have something to send."""
+        return [each for _, each in self.holdings if not each.is_lost and each.window.ready]
+
+    @property
+    def settlers(self) -> list[Replica]:
+        """Give those who have something to write down."""
+        has_sent = [each for each in self.replicas if any(holding.sent for holding in each.holdings)]
+        return [each for each in has_sent if not self._is_doing(("settle", each))]
+
+    @property
+    def retriable(self) -> list[DeliveryKey]:
+        """Name deliveries that a person may want to see tried: the dead ones, and those that wait."""
+        return [key for key, debt in self.model.debts.items() if debt.status == "dead" or debt.wait > 0]
+
+    async def go_on(self, going: UnderWay, steps: int) -> None:
+        """Let something run so many transactions further; its answer counts as one."""
+        for _ in range(steps):
+            if going.operation.is_over:
+                self.under_way.remove(going)
+                going.answered(going.operation.result())
+                return
+            await self._step(going)
+
+    async def abandon(self, going: UnderWay) -> None:
+        """Cut something off: nobody learns what became of it."""
+        self.under_way.remove(going)
+        await going.operation.abandon()
+        going.dropped()
+
+    async def record(self, objects: Sequence[int], *, again: int, steps: int) -> None:
+        """Let new events be heard, with some that were heard before."""
+        fresh = [
+            make_event(len(self.events) + number, key=f"object-{each}".encode()) for number, each in enumerate(objects)
+        ]
+        said = [*self.events[len(self.events) - again :], *fresh]
+        self.events += fresh
+        await self._start(
+            ("record", len(self.events), self.moves),
+            self.stage.stored.store.record([heard(*said)]),
+            steps=steps,
+            begun=lambda: self._recorded(said),
+        )
+
+    async def lease(self, replica: Replica, limit: int, *, steps: int) -> None:
+        """Let a replica ask for lanes."""
+        await self._start(
+            ("lease", replica),
+            replica.outbox.lease(limit),
+            actor=replica,
+            steps=steps,
+            done=lambda leases, before, _: self.model.lease(replica.id, leases, limit, before),
+            answered=lambda leases: replica.take_over(leases, ordered=self._ordered),
+        )
+
+    async def renew(self, replica: Replica, *, steps: int) -> None:
+        """Let a replica prolong what it holds."""
+        leases = [each.lease for each in replica.holdings if not each.is_lost]
+        held: list[frozenset[LaneId]] = []
+        await self._start(
+            ("renew", replica),
+            replica.outbox.renew(leases),
+            actor=replica,
+            steps=steps,
+            begun=lambda: held.append(self.model.renew(replica.id, leases)),
+            done=lambda answer, *_: _expect(held[0], answer),
+            answered=lambda answer: self._renewed(replica, leases, answer),
+        )
+
+    async def read(self, replica: Replica, holding: Holding, limit: int, *, steps: int) -> None:
+        """Let a holder read what its lane owes."""
+        if holding.is_lost or holding.turn:
+            return
+        holding.turn = "read"
+        holding.window.begin_look()
+        lease, leave_out = holding.lease, holding.window.row_ids
+        looks: list[Look] = []
+        fetch = replica.outbox.fetch(lease, limit=limit, leave_out=leave_out, in_order=holding.is_ordered)
+        await self._start(
+            ("turn", lease),
+            fetch,
+            actor=replica,
+            steps=steps,
+            stepped=lambda seen: looks.append(self.model.look(lease.lane_id, leave_out, seen)),
+            # Looks and puttings off take turns, and the last look is what is answered.
+            done=lambda rows, *_: self.model.fetched(rows, looks[-1 - (len(looks) + 1) % 2], limit),
+            answered=lambda rows: self._has_read(holding, rows),
+            dropped=lambda: self._has_read(holding, ()),
+        )
+
+    async def rest(self, replica: Replica, holding: Holding, *, steps: int) -> None:
+        """Let a holder with nothing in memory say so."""
+        holding.turn = "rest"
+        await self._start(
+            ("turn", holding.lease),
+            replica.outbox.rest(holding.lease),
+            actor=replica,
+            steps=steps,
+            answered=lambda _: self._has_read(holding, ()),
+            dropped=lambda: self._has_read(holding, ()),
+        )
+
+    def send(self, holding: Holding, verdicts: Sequence[Verdict | None]) -> None:
+        """Let a holder send what goes next; a verdict for what a receiver refuses, None for what it accepts."""
+        for owed, verdict in zip(holding.window.take(len(verdicts)), verdicts, strict=False):
+            self.model.sent(holding.lease, owed, self.seen, is_accepted=verdict is None)
+            blocks = verdict is not None and verdict.status == "dead" and self._blocks(holding.lease)
+            settlement = settlement_of(holding.lease, owed, verdict, blocks=blocks)
+            holding.sent.append(Sent(owed=owed, settlement=settlement))
+
+    async def settle(self, replica: Replica, *, most: int, steps: int) -> None:
+        """Let a replica write down what it sent, oldest first."""
+        batch = [(holding, each) for holding in replica.holdings for each in holding.sent][:most]
+        settlements = [each.settlement for _, each in batch]
+        lost: list[frozenset[LaneId]] = []
+        await self._start(
+            ("settle", replica),
+            replica.outbox.settle(settlements),
+            actor=replica,
+            steps=steps,
+            begun=lambda: lost.append(self.model.settle(replica.id, settlements)),
+            done=lambda answer, *_: _expect(lost[0], answer),
+            answered=lambda answer: self._settled(batch, answer),
+        )
+
+    async def give_back(self, replica: Replica, holding: Holding, *, suspended: float, steps: int) -> None:
+        """Let a holder that has nothing under way give its lane back, for a while to nobody."""
+        lease, outbox = holding.lease, replica.outbox
+        replica.holdings.remove(holding)
+        work = outbox.suspend(lease, seconds=suspended) if suspended else outbox.release([lease])
+        await self._start(
+            ("give back", lease),
+            work,
+            actor=replica,
+            steps=steps,
+            begun=lambda: self.model.give_back(replica.id, lease, suspended=suspended),
+        )
+
+    async def sweep(self, replica: Replica, *, steps: int) -> None:
+        """Let a replica sweep."""
+        await self._start(
+            ("sweep", replica), replica.outbox.sweep(), actor=replica, steps=steps, stepped=self.model.absorb_sweep
+        )
+
+    async def sweep_undisturbed(self, replica: Replica) -> None:
+        """Let one sweep follow another, undisturbed: then no lane sleeps over something due."""
+        if any(isinstance(each.what, tuple) and each.what[0] == "sweep" for each in self.under_way):
+            return
+        await self.pass_time(keeps_leases=True)  # a sweep that was cut off holds its chore for some seconds
+        await self.sweep(replica, steps=TO_THE_END)
+        await self.sweep(replica, steps=TO_THE_END)
+        assert not self.seen.sleeping_over_due, "a lane sleeps over something due after a sweep"
+
+    async def crash(self, replica: Replica) -> None:
+        """Let a replica end without a word."""
+        for going in [each for each in self.under_way if each.actor is replica]:
+            await self.abandon(going)
+        replica.crash()
+
+    async def pass_time(self, *, keeps_leases: bool) -> None:
+        """Let time pass: all leases run out, or none, as when their holders prolonged them."""
+        self.model.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
+        await self.stage.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
+        await self._look()
+
+    async def take_over(self, lane_id: LaneId, other: Replica, *, steps: int) -> None:
+        """Let a lease run out, and another replica take what is to be had, read and send so many times."""
+        self.model.lanes[lane_id].is_leased = False
+        await self.stage.run_out(lane_id)
+        await self._look()
+        await self.lease(other, len(self.model.lanes), steps=TO_THE_END)
+        for holding in [each for each in other.holdings if each.lease.lane_id == lane_id]:
+            for _ in range(steps):
+                await self.read(other, holding, WHOLE_LOOK, steps=TO_THE_END)
+                self.send(holding, [None])
+            if holding.sent:
+                await self.settle(other, most=TO_THE_END, steps=TO_THE_END)
+
+    async def retry(self, key: DeliveryKey) -> None:
+        """Let a person ask for a retry."""
+        self.model.retry(key)
+        await self.stage.retry(key)
+        await self._look()
+
+    async def grow_old(self, key: DeliveryKey) -> None:
+        """Let a delivery be too old."""
+        self.model.debts[key].is_old = self.model.debts[key].status == "pending"
+        await self.stage.grow_old(key)
+        await self._look()
+
+    async def delete_subscription(self, set_up: SetUp) -> None:
+        """Let a person delete an endpoint's newest subscription."""
+        theirs = [each for each in self.model.living if self.model.lane_of[each] == set_up.lane_id]
+        if theirs:
+            self.model.deleted.add(theirs[-1])
+            await self.stage.stored.delete_subscription(theirs[-1])
+            await self._look()
+
+    async def add_subscription(self, set_up: SetUp) -> None:
+        """Let a person subscribe an endpoint once more."""
+        subscription_id = await self.stage.stored.add_subscription(set_up.endpoint_id)
+        self.model.lane_of[subscription_id] = set_up.lane_id
+
+    async def stop_or_start(self, set_up: SetUp) -> None:
+        """Let a person pause an endpoint, or let it go on."""
+        lane = self.model.lanes[set_up.lane_id]
+        lane.is_stopped = not lane.is_stopped
+        await self.stage.stop_or_start(set_up.endpoint_id, is_paused=lane.is_stopped)
+
+    async def serve(self, replica: Replica, verdicts: Sequence[Verdict | None]) -> bool:
+        """Let a replica work as it does when nothing is in its way; False when there was nothing to send."""
+        await self.lease(replica, len(self.model.lanes), steps=TO_THE_END)
+        for holding in list(replica.holdings):
+            await self.read(replica, holding, WHOLE_LOOK, steps=TO_THE_END)
+            self.send(holding, verdicts)
+        has_sent = any(each.sent for each in replica.holdings)
+        await self.settle(replica, most=TO_THE_END, steps=TO_THE_END)
+        return has_sent
+
+    async def end(self) -> None:
+        """Let the replicas be replaced by one that nothing befalls: all that is owed comes to an end."""
+        for replica in self.replicas:
+            await self.crash(replica)
+        for going in list(self.under_way):
+            await self.abandon(going)
+        for set_up in self.stage.set_ups:
+            if self.model.lanes[set_up.lane_id].is_stopped:
+                await self.stop_or_start(set_up)
+        last = self.replicas[0]
+        for _ in range(_ROUNDS_AT_THE_END):
+            if not self.seen.rows:
+                return
+            await self.pass_time(keeps_leases=False)
+            await self.sweep(last, steps=TO_THE_END)
+            for key in [row.key for row in self.seen.rows if row.blocks]:
+                await self.retry(key)
+            while await self.serve(last, [None] * WHOLE_LOOK):
+                pass
+        raise AssertionError(f"{len(self.seen.rows)} deliveries never come to an end")
+
+    async def close(self) -> None:
+        """Leave nothing running."""
+        for going in list(self.under_way):
+            await self.abandon(going)
+
+    async def _start(
+        self,
+        what: object,
+        work: Coroutine[Any, Any, Any],
+        *,
+        steps: int,
+        actor: Replica | None = None,
+        begun: Callable[[], None] = lambda: None,
+        done: Callable[[Any, Seen, Seen], None] = lambda *_: None,
+        answered: Callable[[Any], None] = _nothing,
+        dropped: Callable[[], None] = lambda: None,
+        stepped: Callable[[Seen], None] = _nothing,
+    ) -> None:
+        """Begin something, unless the same is under way already; a replica does one thing of a kind at a time."""
+        if self._is_doing(what):
+            work.close()
+            return
+        going = UnderWay(
+            what=what,
+            actor=actor,
+            operation=await Operation.begin(work),
+            begun=begun,
+            done=done,
+            answered=answered,
+            dropped=dropped,
+            stepped=stepped,
+        )
+        self.under_way.append(going)
+        await self.go_on(going, steps)
+
+    async def _step(self, going: UnderWay) -> None:
+        before = self.seen
+        await going.operation.step()
+        if going.operation.is_over:
+            going.operation.result()  # raises what went wrong
+        if not going.has_begun:
+            going.has_begun = True
+            going.begun()
+        self.moves += 1
+        self.seen = await self.stage.look()
+        going.stepped(self.seen)
+        if going.operation.is_over:
+            going.done(going.operation.result(), before, self.seen)
+        self.model.compare(self.seen)
+
+    async def _look(self) -> None:
+        self.moves += 1
+        self.seen = await self.stage.look()
+        self.model.compare(self.seen)
+
+    def _recorded(self, said: Sequence[Event]) -> None:
+        new = [each for each in said if each.id not in self._written]
+        self._written.update(each.id for each in new)
+        living = self.model.living
+        self.model.record((delivery_key(event.id, wanted), wanted) for event in new for wanted in living)
+
+    def _renewed(self, replica: Replica, leases: Sequence[Lease], held: frozenset[LaneId]) -> None:
+        for each in replica.holdings:
+            if each.lease in leases and each.lease.lane_id not in held:
+                each.lose()
+
+    def _has_read(self, holding: Holding, rows: Sequence[Owed]) -> None:
+        holding.turn = None
+        if not holding.is_lost:
+            holding.take_in(rows, self.model.living)
+
+    def _settled(self, batch: Sequence[tuple[Holding, Sent]], lost: frozenset[LaneId]) -> None:
+        for holding, sent in batch:
+            holding.settled(sent, is_kept=holding.lease.lane_id not in lost)
+
+    def _blocks(self, lease: Lease) -> bool:
+        return any(each.lane_id == lease.lane_id and each.on_dead == "block" for each in self.stage.set_ups)
+
+    @property
+    def _ordered(self) -> list[LaneId]:
+        return [lane_id for lane_id, lane in self.model.lanes.items() if lane.is_ordered]
+
+    def _is_doing(self, what: object) -> bool:
+        return any(each.what == what for each in self.under_way)
+
+
+def _expect(expected: frozenset[LaneId], answer: frozenset[LaneId]) -> None:
+    assert expected == answer, "a replica was told wrongly which of its claims are good"

@@ -1,0 +1,84 @@
+"""What a replica of the relay believes: the lanes it holds, what it has read of them, what it has sent and not settled.
+
+Its memory is the relay's own; what it does next, and when, is the test's to say.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.verdict import Verdict
+from app.relay.memory import Memory
+from app.relay.window import Window
+from app.store.outbox import SqlOutbox
+from tests.bed.stored import BROKEN, LEASE_SECONDS, Stored, delivered
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sent:
+    """A delivery that is under way or has its answer; `settlement` is what is to be written down of it."""
+
+    owed: Owed
+    settlement: Settlement
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Holding:
+    """A lane as its holder knows it. One known to be lost sends nothing more; what is under way is still settled."""
+
+    lease: Lease
+    is_ordered: bool
+    window: Window = field(default_factory=lambda: Window(Memory()))
+    sent: list[Sent] = field(default_factory=list)
+    is_lost: bool = False
+    # Reading and resting take turns: the name of the one under way.
+    turn: str | None = None
+
+    def take_in(self, rows: Sequence[Owed], there: Iterable[bytes]) -> None:
+        """Keep what was read."""
+        living = [each for each in rows if each.subscription_id in set(there)]
+        self.window.queue(self.window.take_in(living), in_order=self.is_ordered)
+
+    def lose(self) -> None:
+        """Learn that the lease is lost."""
+        self.is_lost = True
+        self.window.forget_queue()
+
+    def settled(self, sent: Sent, *, is_kept: bool) -> None:
+        """Learn that something is written down."""
+        if not is_kept:
+            self.lose()
+        self.window.settled([sent.owed], [sent.settlement])
+        self.sent.remove(sent)
+
+
+class Replica:
+    """One replica; after a crash it comes back as another."""
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
+        self.holdings: list[Holding] = []
+        self.outbox: SqlOutbox
+        self.crash()
+
+    def crash(self) -> None:
+        """Forget everything."""
+        self.outbox = self._stored.outbox(lease_seconds=LEASE_SECONDS)
+        self.id = self.outbox._replica
+        self.holdings = []
+
+    def take_over(self, leases: Sequence[Lease], *, ordered: Iterable[int]) -> None:
+        """Work on lanes just leased; an older claim on the same lane is then known to be lost."""
+        for lease in leases:
+            for each in self.holdings:
+                if each.lease.lane_id == lease.lane_id:
+                    each.lose()
+            self.holdings = [each for each in self.holdings if each.sent or not each.is_lost]
+            self.holdings.append(Holding(lease=lease, is_ordered=lease.lane_id in set(ordered)))
+
+
+def settlement_of(lease: Lease, owed: Owed, verdict: Verdict | None, *, blocks: bool = False) -> Settlement:
+    """Settle what a receiver accepted, where there is no verdict, or refused."""
+    if verdict is None:
+        return delivered(lease, owed)
+    return Settlement(lease=lease, owed=owed, outcome=BROKEN, verdict=verdict, started_seconds_ago=0.5, blocks=blocks)

@@ -1,0 +1,273 @@
+"""F30: the lane protocol played at random over the real SQL of both databases, every move checked against a model."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from app.domain.verdict import Verdict
+from tests.bed.postgres import Databases
+from tests.faults.lanes.model import WHOLE_LOOK
+from tests.faults.lanes.play import TO_THE_END, Play
+from tests.faults.lanes.stage import LANES, Stage
+
+REPLICAS: Final = 3
+MOST_DEBTS: Final = 60
+MOST_CHANGES: Final = 2
+IS_LONG: Final = os.environ.get("BUCKETPOST_TEST_FAULTS") == "long"
+# The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
+SETTINGS: Final = settings(
+    max_examples=1_000 if IS_LONG else 50,
+    stateful_step_count=100 if IS_LONG else 50,
+    derandomize=not IS_LONG,
+    print_blob=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+T = TypeVar("T")
+
+_replica = st.integers(0, REPLICAS - 1)
+_lane = st.integers(0, len(LANES) - 1)
+_which = st.integers(0, 40)
+# Most of what the store does runs to its end; some stands still on the way, or its answer is late.
+_steps = st.sampled_from([TO_THE_END] * 5 + [0, 1, 1, 2, 3])
+_verdict = st.one_of(
+    st.none(),
+    st.none(),
+    st.builds(Verdict, status=st.just("pending"), delay_seconds=st.sampled_from([0.0, 50.0, 150.0])),
+    st.just(Verdict(status="dead", reason="exhausted")),
+)
+_verdicts = st.lists(_verdict, min_size=1, max_size=4)
+
+
+class LaneProtocol(RuleBasedStateMachine):
+    """Replicas A, B and C, receivers, people and time, in any order."""
+
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], stage: Stage, count: Callable[[], None]) -> None:
+        super().__init__()
+        self._run_until_done, self._stage, self._count = run, stage, count
+        self._has_failed = False
+        self._run(stage.clear())
+        self._play = Play(stage, self._run(stage.look()), replicas=REPLICAS)
+
+    @initialize(objects=st.lists(st.integers(0, 1), min_size=2, max_size=4))
+    def begin(self, objects: list[int]) -> None:
+        """Something is owed, and somebody has begun to work on it."""
+        self._move(self._play.record(objects, again=0, steps=TO_THE_END))
+        self._move(self._play.lease(self._play.replicas[0], len(LANES), steps=TO_THE_END))
+        for replica, holding in self._play.holdings:
+            self._move(self._play.read(replica, holding, WHOLE_LOOK, steps=TO_THE_END))
+
+    @precondition(lambda self: len(self._play.model.debts) < MOST_DEBTS)
+    @rule(objects=st.lists(st.integers(0, 1), min_size=1, max_size=3), again=st.integers(0, 2), steps=_steps)
+    def record(self, objects: list[int], again: int, steps: int) -> None:
+        """Events are heard, some again."""
+        self._move(self._play.record(objects, again=min(again, len(self._play.events)), steps=steps))
+
+    @precondition(lambda self: self._play.waiting)
+    @rule(number=_replica, limit=st.integers(1, len(LANES)), steps=_steps)
+    def lease(self, number: int, limit: int, steps: int) -> None:
+        """A replica asks for lanes."""
+        self._move(self._play.lease(self._play.replicas[number], limit, steps=steps))
+
+    @precondition(lambda self: self._play.readers)
+    @rule(which=_which, limit=st.sampled_from([WHOLE_LOOK, 2]), steps=_steps)
+    def read(self, which: int, limit: int, steps: int) -> None:
+        """A holder reads."""
+        replica, holding = _one(self._play.readers, which)
+        self._move(self._play.read(replica, holding, limit, steps=steps))
+
+    @precondition(lambda self: self._play.senders)
+    @rule(which=_which, verdicts=_verdicts)
+    def send(self, which: int, verdicts: list[Verdict | None]) -> None:
+        """A holder sends, whatever became of its claim."""
+        self._judge(lambda: self._play.send(_one(self._play.senders, which), verdicts))
+
+    @precondition(lambda self: self._play.settlers)
+    @rule(which=_which, most=st.sampled_from([MOST_DEBTS, 1, 3]), steps=_steps)
+    def settle(self, which: int, most: int, steps: int) -> None:
+        """A replica writes down what it sent, however late."""
+        self._move(self._play.settle(_one(self._play.settlers, which), most=most, steps=steps))
+
+    @precondition(lambda self: self._play.senders)
+    @rule(which=_which, verdicts=_verdicts)
+    def send_before_all_is_settled(self, which: int, verdicts: list[Verdict | None]) -> None:
+        """The same again: what is under way piles up."""
+        self._judge(lambda: self._play.send(_one(self._play.senders, which), verdicts))
+
+    @precondition(lambda self: self._play.settlers)
+    @rule(which=_which)
+    def settle_without_an_answer(self, which: int) -> None:
+        """A replica writes down what it sent and does not learn of it, so it will write it down again."""
+        replica = _one(self._play.settlers, which)
+        self._move(self._play.settle(replica, most=MOST_DEBTS, steps=1))
+        self._move(self._play.abandon(self._play.under_way[-1]))
+
+    @rule(number=_replica, verdicts=_verdicts)
+    def serve(self, number: int, verdicts: list[Verdict | None]) -> None:
+        """A replica does its work in one go."""
+        self._move(self._play.serve(self._play.replicas[number], verdicts))
+
+    @precondition(lambda self: self._play.idlers)
+    @rule(which=_which, steps=_steps)
+    def rest(self, which: int, steps: int) -> None:
+        """A holder says that its lane looks empty."""
+        replica, holding = _one(self._play.idlers, which)
+        self._move(self._play.rest(replica, holding, steps=steps))
+
+    @precondition(lambda self: self._play.givers)
+    @rule(which=_which, suspended=st.sampled_from([0.0, 50.0, 150.0]), steps=_steps)
+    def give_back(self, which: int, suspended: float, steps: int) -> None:
+        """A holder gives its lane back, or suspends it."""
+        replica, holding = _one(self._play.givers, which)
+        self._move(self._play.give_back(replica, holding, suspended=suspended, steps=steps))
+
+    @precondition(lambda self: self._play.holdings)
+    @rule(which=_which, steps=_steps)
+    def renew(self, which: int, steps: int) -> None:
+        """A replica prolongs its claims."""
+        replica, _ = _one(self._play.holdings, which)
+        self._move(self._play.renew(replica, steps=steps))
+
+    @rule(number=_replica, steps=_steps)
+    def sweep(self, number: int, steps: int) -> None:
+        """A replica sweeps."""
+        self._move(self._play.sweep(self._play.replicas[number], steps=steps))
+
+    @rule(number=_replica)
+    def sweep_undisturbed(self, number: int) -> None:
+        """Nothing is asleep over something due after sweeps that nothing disturbed."""
+        self._move(self._play.sweep_undisturbed(self._play.replicas[number]))
+
+    @precondition(lambda self: self._play.under_way)
+    @rule(which=_which, steps=st.integers(1, 3))
+    def go_on(self, which: int, steps: int) -> None:
+        """What stood still goes on."""
+        self._move(self._play.go_on(_one(self._play.under_way, which), steps))
+
+    @precondition(lambda self: self._play.under_way)
+    @rule(which=_which)
+    def abandon(self, which: int) -> None:
+        """What stood still is cut off."""
+        self._move(self._play.abandon(_one(self._play.under_way, which)))
+
+    @precondition(lambda self: self._play.holdings)
+    @rule(which=_which)
+    def crash(self, which: int) -> None:
+        """A replica is killed."""
+        replica, _ = _one(self._play.holdings, which)
+        self._move(self._play.crash(replica))
+
+    @rule(keeps_leases=st.booleans())
+    def pass_time(self, keeps_leases: bool) -> None:  # noqa: FBT001 -- hypothesis passes it by name
+        """Time passes."""
+        self._move(self._play.pass_time(keeps_leases=keeps_leases))
+
+    @precondition(lambda self: self._play.holdings)
+    @rule(which=_which, number=_replica, steps=st.integers(0, 2))
+    def take_over(self, which: int, number: int, steps: int) -> None:
+        """A holder stalls for longer than its lease, and another goes on in its place."""
+        _, holding = _one(self._play.holdings, which)
+        self._move(self._play.take_over(holding.lease.lane_id, self._play.replicas[number], steps=steps))
+
+    @precondition(lambda self: self._play.retriable)
+    @rule(which=_which)
+    def retry(self, which: int) -> None:
+        """A person asks for a retry."""
+        self._move(self._play.retry(_one(self._play.retriable, which)))
+
+    @precondition(lambda self: self._play.seen.rows)
+    @rule(which=_which)
+    def grow_old(self, which: int) -> None:
+        """A delivery is older than its endpoint allows."""
+        self._move(self._play.grow_old(_one(self._play.seen.rows, which).key))
+
+    @precondition(lambda self: len(self._play.model.deleted) < MOST_CHANGES)
+    @rule(lane=_lane)
+    def delete_subscription(self, lane: int) -> None:
+        """A subscription is deleted."""
+        self._move(self._play.delete_subscription(self._stage.set_ups[lane]))
+
+    @precondition(lambda self: len(self._play.model.lane_of) < len(LANES) + MOST_CHANGES)
+    @rule(lane=_lane)
+    def add_subscription(self, lane: int) -> None:
+        """An endpoint is subscribed once more."""
+        self._move(self._play.add_subscription(self._stage.set_ups[lane]))
+
+    @rule(lane=_lane)
+    def stop_or_start(self, lane: int) -> None:
+        """An endpoint is paused, or goes on."""
+        self._move(self._play.stop_or_start(self._stage.set_ups[lane]))
+
+    def teardown(self) -> None:
+        """All that is owed comes to an end once nothing befalls the replicas any more."""
+        try:
+            if not self._has_failed:
+                self._run(self._play.end())
+        finally:
+            self._run(self._play.close())
+
+    def _move(self, move: Coroutine[Any, Any, Any]) -> None:
+        self._judge(lambda: self._run(move))
+
+    def _judge(self, move: Callable[[], object]) -> None:
+        self._count()
+        try:
+            move()
+        except BaseException:
+            self._has_failed = True
+            raise
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        done: T = self._run_until_done(work)
+        return done
+
+
+def _one(there: Sequence[T], which: int) -> T:
+    return there[which % len(there)]
+
+
+def play_at_random(url: str) -> int:
+    """Play; gives the number of moves. In a loop of its own: hypothesis does not await."""
+    moves = 0
+
+    def count() -> None:
+        nonlocal moves
+        moves += 1
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        stage = Stage(url)
+        try:
+            runner.run(stage.prepare())
+            run_state_machine_as_test(lambda: LaneProtocol(runner.run, stage, count), settings=SETTINGS)
+        finally:
+            runner.run(stage.database.aclose())
+    return moves
+
+
+def test_no_play_over_sqlite_breaks_a_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is lost, sent twice without a cause, or overtaken, whatever the moves; on SQLite."""
+    moves = play_at_random(f"sqlite:///{tmp_path / 'bucketpost.db'}")
+
+    _report(capsys, f"sqlite: {moves} moves")
+
+
+def test_no_play_over_postgresql_breaks_a_promise(postgres: Databases, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is lost, sent twice without a cause, or overtaken, whatever the moves; on PostgreSQL."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        url = runner.run(postgres.create())
+
+    moves = play_at_random(url)
+
+    _report(capsys, f"postgresql: {moves} moves")
+
+
+def _report(capsys: pytest.CaptureFixture[str], figures: str) -> None:
+    with capsys.disabled():
+        print(f"F30 pass {figures}")  # noqa: T201 -- the line of the experiment
