@@ -116,6 +116,7 @@ async def change_endpoint(tenant: Tenant, state: State, endpoint_id: str, patch:
         wanted = read_changed(state, found, drop_unchanged(EndpointFields, patch, _view(state, found)))
         changed = await endpoints.change(connection, wanted.onto(found))
     state.changed()
+    state.wake(frozenset({changed.lane_id}))
     return _view(state, changed)
 
 

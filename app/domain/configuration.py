@@ -66,6 +66,11 @@ class Endpoint:
         """Whether it matters where the store puts an event among those of its object."""
         return self.ordering == "key" and (self.reorder_window_seconds > 0 or self.late != "deliver")
 
+    @property
+    def aim(self) -> tuple[object, ...]:
+        """Give what a receiver's answer hangs on: how one fared with another aim says nothing of this one."""
+        return self.config, self.timeout_seconds, self.answers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:

@@ -22,15 +22,18 @@ class Health:
 class Lease:
     """A claim on a lane, with an end and a fence: the number that tells this claim from every later one.
 
-    `health` is how the lane fared when it was claimed; `is_on_trial` when it was suspended in its present failures: one
-    attempt at a time tells whether its receiver is back.
+    `health` is how the lane fared when it was claimed, `failing_seconds` for how long by then; `is_on_trial` when it
+    was suspended in its present failures: one attempt at a time tells whether its receiver is back; `is_recovering`
+    while what came in an outage that is over is played back.
     """
 
     lane_id: LaneId
     endpoint_id: EndpointId
     fence: int
     health: Health = Health()
+    failing_seconds: float = 0.0
     is_on_trial: bool = False
+    is_recovering: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,8 @@ class Owed:
     """A delivery still owed, as the outbox hands it to the relay.
 
     `row_id` is its place in the outbox; `tries` all tries so far; `failures` those of the present schedule.
-    `age_seconds` since it was owed, by the database's clock, when it was handed out.
+    `owed_at`: since when it is owed, as created or anew; `age_seconds` since then, by the database's clock, when it was
+    handed out.
     `order_key` is shared by deliveries of the lane that must go one after the other.
     `place` is the event's, noted when it was recorded for an endpoint that minds places; None for what a person asked
     for since. `mark` is the newest place that the receiver had of its object when this was handed out.
@@ -62,7 +66,7 @@ class Owed:
     format: Format
     tries: int
     failures: int
-    created_at: datetime
+    owed_at: datetime
     age_seconds: float
     order_key: int | None = None
     place: bytes | None = None

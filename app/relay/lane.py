@@ -171,6 +171,7 @@ class LaneRunner:
             rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=window.row_ids, in_order=in_order)
         finally:
             self._tools.memory.give_back(expected)
+        sending.note_read(rows)
         fresh = window.take_in(window.wanted(rows, self._tools.configuration().subscriptions))
         kept = [row for row in fresh if row.stored is not None]
         sending.expire([row for row in fresh if row.stored is None])

@@ -123,6 +123,7 @@ class Relay:
         retry = Retry(self._outage, part="schedule")
         while not stop.is_set():
             try:
+                self._tools.slots.look()
                 roster.follow_set_up()
                 survey = await self._outbox.survey()
                 roster.notice(survey.awake)

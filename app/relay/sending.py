@@ -32,7 +32,7 @@ class Sending:
         self._tools = tools
         self._window = window
         self._changed = changed
-        self._pace = Pace(now=tools.monotonic())
+        self._pace = Pace(now=tools.monotonic(), is_recovering=lease.is_recovering)
         self._retries = RetryBudget(now=tools.monotonic())
         self._berth: Berth | None = None
         self._tasks = asyncio.TaskGroup()
@@ -63,6 +63,10 @@ class Sending:
             )
         while self._wants() and self._tools.slots.take(self._berth):
             self._launch()
+
+    def note_read(self, rows: Sequence[Owed]) -> None:
+        """Hear what was just read: its rhythm tells how fast it may go, where the receiver was away."""
+        self._pace.note_read(rows, now=self._tools.monotonic())
 
     def expire(self, rows: Sequence[Owed]) -> None:
         """End deliveries whose events are no longer kept."""
@@ -96,7 +100,7 @@ class Sending:
         if endpoint is None or following is None or not self._may_start(endpoint):
             return False
         under_way = self._berth.in_flight if self._berth else 0
-        if under_way >= self.health.breaker.places(endpoint.max_in_flight):
+        if under_way >= self.health.places(endpoint.max_in_flight):
             return False
         now = self._tools.monotonic()
         wait = self._pace.wait(following, endpoint.rate_limit_per_second, now=now)
@@ -160,6 +164,9 @@ class Sending:
         return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
 
     def _hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
+        current = self._endpoint()
+        if current is not None and current.aim != endpoint.aim:
+            return  # it went to where the endpoint no longer is
         was_on_trial = self.health.breaker.is_on_trial
         self.health.hear(settlements, endpoint)
         if was_on_trial and not self.health.breaker.is_on_trial:

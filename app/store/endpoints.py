@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, or_, select, update
@@ -106,11 +107,17 @@ async def read_all(connection: AsyncConnection) -> Sequence[Endpoint]:
 
 
 async def change(connection: AsyncConnection, changed: Endpoint) -> Endpoint:
-    """Write down what changes of an endpoint: all but its ids, kind and secret. Lock changes before reading it."""
+    """Write down what changes of an endpoint: all but its ids, kind and secret. Lock changes before reading it.
+
+    One whose aim has changed is tried at once, however its lane fared before.
+    """
     moment = await bump_epoch(connection)
+    before = (await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one()
     await connection.execute(
         update(endpoint).where(endpoint.c.id == changed.id).values(**_changeable(changed), updated_at=moment)
     )
+    if endpoint_of(before).aim != changed.aim:
+        await _begin_anew(connection, changed.id, moment)
     await _stop_or_start(connection, changed.id)
     return endpoint_of((await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one())
 
@@ -125,11 +132,7 @@ async def enable(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: 
     )
     if not enabled.rowcount:
         return None
-    await connection.execute(
-        update(lane)
-        .where(lane.c.endpoint_id == endpoint_id)
-        .values(breaker_until=moment, failures=0, failing_since=None, wake_at=moment)
-    )
+    await _begin_anew(connection, endpoint_id, moment)
     await _stop_or_start(connection, endpoint_id)
     return await find(connection, tenant_id, endpoint_id)
 
@@ -189,6 +192,22 @@ def _changeable(of: NewEndpoint | Endpoint) -> dict[str, Any]:
         "answers": dict(of.answers),
         "is_paused": of.is_paused,
     }
+
+
+async def _begin_anew(connection: AsyncConnection, endpoint_id: EndpointId, moment: datetime) -> None:
+    """Forget how an endpoint's lane fared: somebody saw to it."""
+    await connection.execute(
+        update(lane)
+        .where(lane.c.endpoint_id == endpoint_id)
+        .values(
+            breaker_until=moment,
+            failures=0,
+            failing_since=None,
+            latency_seconds=0.0,
+            recovering_until=None,
+            wake_at=moment,
+        )
+    )
 
 
 async def _stop_or_start(connection: AsyncConnection, endpoint_id: EndpointId) -> None:

@@ -6,9 +6,10 @@ still good. Whoever locks several lanes does it in the order of their ids.
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import CTE, ColumnElement, Select, and_, false, func, or_, select, update
+from sqlalchemy import CTE, ColumnElement, Row, Select, and_, case, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Health, LaneSurvey, Lease
@@ -66,18 +67,19 @@ async def lease(
         update(lane)
         .where(one_of(connection, lane.c.id, in_order))
         .values(owner=replica, fence=lane.c.fence + 1, lease_until=now(lease_seconds), last_served=now())
-        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence, lane.c.failures, lane.c.latency_seconds, _ON_TRIAL)
-    )
-    claimed = {
-        row.id: Lease(
-            lane_id=LaneId(row.id),
-            endpoint_id=EndpointId(row.endpoint_id),
-            fence=row.fence,
-            health=Health(failures=row.failures, latency_seconds=row.latency_seconds),
-            is_on_trial=bool(row.is_on_trial),
+        .returning(
+            lane.c.id,
+            lane.c.endpoint_id,
+            lane.c.fence,
+            lane.c.failures,
+            lane.c.failing_since,
+            lane.c.latency_seconds,
+            lane.c.recovering_until,
+            lane.c.last_served,
+            _IS_ON_TRIAL.label("is_on_trial"),
         )
-        for row in taken
-    }
+    )
+    claimed = {row.id: _lease(row) for row in taken}
     return [claimed[each] for each in in_order]
 
 
@@ -150,6 +152,7 @@ async def suspend(connection: AsyncConnection, replica: ReplicaId, claim: Lease,
 
 async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Health]) -> None:
     """Write down how lanes fare; for lanes that this transaction has locked."""
+    outage = now() - lane.c.failing_since
     for lane_id, each in sorted(health.items()):
         fares_well = each.failures == 0
         await connection.execute(
@@ -158,6 +161,11 @@ async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Healt
             .values(
                 failures=each.failures,
                 failing_since=None if fares_well else func.coalesce(lane.c.failing_since, now()),
+                recovering_until=(
+                    case((_IS_ON_TRIAL, now() + outage + outage), else_=lane.c.recovering_until)
+                    if fares_well
+                    else lane.c.recovering_until
+                ),
                 latency_seconds=each.latency_seconds,
             )
         )
@@ -227,7 +235,20 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
 
 
 # It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
-_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false()).label("is_on_trial")
+_IS_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false())
+
+
+def _lease(row: Row[Any]) -> Lease:
+    failing = timedelta(0) if row.failing_since is None else row.last_served - row.failing_since
+    return Lease(
+        lane_id=LaneId(row.id),
+        endpoint_id=EndpointId(row.endpoint_id),
+        fence=row.fence,
+        health=Health(failures=row.failures, latency_seconds=row.latency_seconds),
+        failing_seconds=max(0.0, failing.total_seconds()),
+        is_on_trial=bool(row.is_on_trial),
+        is_recovering=row.recovering_until is not None and row.recovering_until > row.last_served,
+    )
 
 
 def _is_waiting() -> ColumnElement[bool]:

@@ -193,7 +193,6 @@ _DELIVERY_COLUMNS: Final = (
     "order_key",
     "place",
     "owed_at",
-    "created_at",
 )
 _EVENT_COLUMNS: Final = (
     "source_id",
@@ -243,7 +242,7 @@ def _owed(row: Row[Any]) -> Owed:
         format=row.format,
         tries=row.tries,
         failures=row.failures,
-        created_at=row.created_at,
+        owed_at=row.owed_at,
         order_key=row.order_key,
         place=row.place,
         age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),

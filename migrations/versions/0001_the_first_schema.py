@@ -210,6 +210,7 @@ def upgrade() -> None:
         sa.Column("breaker_until", Instant(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("recovering_until", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
         sqlite_autoincrement=True,

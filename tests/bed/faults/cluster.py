@@ -70,15 +70,17 @@ class Cluster:
         ended = await replica.terminate()
         assert ended.status == 0, replica.process.tail()
 
-    async def add_receivers(self, witness: Witness, paths: Sequence[str], **fields: Any) -> dict[str, dict[str, Any]]:
+    async def add_receivers(
+        self, witness: Witness, paths: Sequence[str], *, host: str | None = None, **fields: Any
+    ) -> dict[str, dict[str, Any]]:
         """Register a webhook for each path, which takes the objects whose keys begin with the path's name and a slash.
 
-        `/7` takes `7/cat.jpg`. Gives the endpoints by path.
+        `/7` takes `7/cat.jpg`. `host` is a name for this machine. Gives the endpoints by path.
         """
         made = {}
         for path in paths:
             wanted = {"key_prefix": f"{path.removeprefix('/')}/"}
-            made[path] = await wiring.add_webhook(self.first.api, witness.url(path), wanted=wanted, **fields)
+            made[path] = await wiring.add_webhook(self.first.api, witness.url(path, host=host), wanted=wanted, **fields)
             await witness.verify(path, made[path]["secret"])
         return made
 

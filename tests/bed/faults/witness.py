@@ -92,9 +92,9 @@ class Witness:
             await self._session.close()
         await self.process.stop(signal.SIGTERM)
 
-    def url(self, path: str) -> str:
-        """Give the URL of a receiver."""
-        return f"http://{HOST}:{self.port}{path}"
+    def url(self, path: str, *, host: str | None = None) -> str:
+        """Give the URL of a receiver, by its address or by a name."""
+        return f"http://{host or HOST}:{self.port}{path}"
 
     async def behave(self, path: str, behaviour: Behaviour) -> None:
         """Let a receiver behave so from now on; `*` is for all that were told nothing."""

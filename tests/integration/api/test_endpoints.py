@@ -4,11 +4,12 @@ import base64
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS
 from app.domain.ids import EndpointId, parse_id
 from app.store import endpoints, schema
+from app.store.columns import now
 from app.store.schema import lane
 from tests.integration.api.conftest import Api
 
@@ -375,4 +376,37 @@ async def test_a_disabled_endpoint_is_enabled_by_one_call(api: Api) -> None:
     assert (disabled.body["state"], disabled.body["disabled_reason"]) == ("disabled", "It wants no more.")
     assert disabled.body["disabled_at"] is not None
     assert (enabled.status, enabled.body["state"], enabled.body["disabled_at"]) == (200, "active", None)
+    assert len(api.around.woken) == 1
+
+
+@pytest.mark.parametrize(
+    ("patch", "is_tried"),
+    [
+        ({"config": {"url": "https://example.com/mended"}}, True),
+        ({"timeout_seconds": 30}, True),
+        ({"name": "outbox", "max_in_flight": 2}, False),
+        ({"config": {"url": WEBHOOK["config"]["url"]}}, False),  # type: ignore[index]  # it is a dict
+    ],
+    ids=["another url", "more time", "other fields", "the same url"],
+)
+async def test_an_endpoint_that_failed_is_tried_at_once_when_it_is_mended(
+    api_on_both: Api, patch: dict[str, Any], *, is_tried: bool
+) -> None:
+    """How its lane fared says nothing of another target; a change of other fields leaves the breaker as it is."""
+    api = api_on_both
+    made = await _create(api)
+    async with api.database.write() as connection:
+        await connection.execute(
+            update(lane).values(breaker_until=now(600), failures=5, failing_since=now(-600), latency_seconds=9.0)
+        )
+
+    changed = await api.ask.patch(f"/v1/endpoints/{made['id']}", patch)
+
+    async with api.database.read() as connection:
+        found = await connection.execute(
+            select(lane.c.failures, lane.c.latency_seconds, (lane.c.breaker_until <= now()).label("is_free"))
+        )
+        row = found.one()
+    assert changed.status == 200
+    assert (bool(row.is_free), row.failures, row.latency_seconds) == ((True, 0, 0.0) if is_tried else (False, 5, 9.0))
     assert len(api.around.woken) == 1

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import takewhile
 from typing import Final
 
@@ -17,7 +18,7 @@ from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.domain.order import family_of, place_of
 from app.domain.ports import Wake
 from app.domain.turns import Standing, in_turn
-from tests.unit.relay.virtual_time import now
+from tests.unit.relay.virtual_time import moment, now
 
 FAR: Final = float("inf")
 BUGS: Final = 3
@@ -39,6 +40,7 @@ class Lane:
     breaker_until: float = 0.0
     health: Health = field(default_factory=Health)
     failing_since: float | None = None
+    recovering_until: float = 0.0
     is_stopped: bool = False
 
     @property
@@ -106,7 +108,10 @@ class FakeOutbox:
     def owe(self, *owed: Owed, wake: Wake | None = None, window_seconds: float = 0.0) -> None:
         """Commit deliveries, due now or after a window, and wake their lanes; `wake` is the hint to who wrote them."""
         for each in owed:
-            self.debts[each.row_id] = Debt(owed=each, due_at=now() + window_seconds, owed_at=now() + window_seconds)
+            since_then = replace(each, owed_at=moment() + timedelta(seconds=window_seconds))
+            self.debts[each.row_id] = Debt(
+                owed=since_then, due_at=now() + window_seconds, owed_at=now() + window_seconds
+            )
             self.rows_of[each.lane_id].add(each.row_id)
             lane = self.lanes[each.lane_id]
             lane.wake_at = min(lane.wake_at, now())
@@ -209,7 +214,9 @@ class ReplicaOutbox:
                 endpoint_id=each.endpoint_id,
                 fence=each.fence,
                 health=each.health,
+                failing_seconds=0.0 if each.failing_since is None else at - each.failing_since,
                 is_on_trial=each.is_on_trial,
+                is_recovering=each.recovering_until > at,
             )
             for each in taken
         ]
@@ -382,6 +389,8 @@ class ReplicaOutbox:
     def _note_health(self, lane: Lane, health: Health) -> None:
         self._shared.calls["health"] += 1
         lane.health = health
+        if lane.failing_since is not None and lane.is_on_trial and not health.failures:
+            lane.recovering_until = now() + 2 * (now() - lane.failing_since)
         lane.failing_since = (lane.failing_since or now()) if health.failures else None
 
     def _postpone(self, settlement: Settlement) -> None:

@@ -72,7 +72,7 @@ def make_owed(lane_id: int = 1, *, is_kept: bool = True, tries: int = 0, order_k
         format="standard",
         tries=tries,
         failures=tries,
-        created_at=DAY,
+        owed_at=DAY,
         age_seconds=0.0,
         order_key=order_key,
         stored=_stored(key) if is_kept else None,

@@ -13,22 +13,22 @@ from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
 @in_virtual_time
 async def test_draining_finishes_what_is_in_flight_and_starts_nothing() -> None:
     """Sends under way are settled; what waits stays owed for another replica."""
-    outbox, set_up = one_lane(max_in_flight=3)
+    outbox, set_up = one_lane(max_in_flight=2)
     destination = FakeDestination()
     destination.gate.clear()
     outbox.owe(*make_many(10))
 
     async with Replica(outbox, set_up, destination) as replica:
-        await until(lambda: destination.in_flight == 3)
+        await until(lambda: destination.in_flight == 2)
         replica.stop.set()
         await pass_time(5.0)
         is_waiting = not replica.task.done()
         destination.gate.set()
 
     assert is_waiting
-    assert len(destination.batches) == 3
-    assert outbox.statuses() == {"delivered": 3}
-    assert len(outbox.debts) == 7
+    assert len(destination.batches) == 2
+    assert outbox.statuses() == {"delivered": 2}
+    assert len(outbox.debts) == 8
 
 
 @in_virtual_time
