@@ -12,6 +12,7 @@ from app.domain.configuration import JSON, Consequence, Endpoint, OnDead, Orderi
 from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
 from app.store.columns import FAR
 from app.store.epoch import bump_epoch
+from app.store.low_water import NO_MARK
 from app.store.place import Place, page_after
 from app.store.schema import endpoint, lane, subscription
 
@@ -65,6 +66,7 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpo
             last_served=moment,
             is_stopped=new.is_paused,
             breaker_until=moment,
+            **NO_MARK,
             failures=0,
             latency_seconds=0.0,
         )

@@ -2,7 +2,7 @@
 
 Both statements walk the index on (lane_id, due_at, id) and stop at their limit. They are built so that no planner can
 leave that way, however large the backlog: the clock is read once, cancelled subscriptions come as an array, and each
-event is looked up by its key.
+event is looked up by its key. They begin at the lane's low-water mark (low_water.py).
 """
 
 import functools
@@ -26,14 +26,16 @@ from sqlalchemy import (
     func,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
-from app.store.columns import now, this_moment
+from app.store.columns import none_of_named, now, this_moment
 from app.store.events import stored_event
+from app.store.low_water import low_id_of, not_below
 from app.store.schema import delivery, endpoint, event, subscription
 
 
@@ -102,9 +104,10 @@ def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict
 # Built once: putting such a statement together costs more than running it.
 @functools.cache
 def _next_statement(dialect: str) -> Select[Any]:
+    lane_id = bindparam("lane", type_=BigInteger)
     return (
         select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
-        .where(delivery.c.lane_id == bindparam("lane", type_=BigInteger), _may_be_sent(dialect))
+        .where(delivery.c.lane_id == lane_id, not_below(lane_id), _may_be_sent(dialect))
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(1)
     )
@@ -112,13 +115,15 @@ def _next_statement(dialect: str) -> Select[Any]:
 
 @functools.cache
 def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = False) -> Select[Any]:
+    lane_id = bindparam("lane", type_=BigInteger)
     due = (
         select(delivery)
         .where(
-            delivery.c.lane_id == bindparam("lane", type_=BigInteger),
+            delivery.c.lane_id == lane_id,
+            not_below(lane_id),
             delivery.c.due_at <= this_moment(),
             _may_be_sent(dialect),
-            *((_is_not_left_out(dialect),) if leaves_out else ()),
+            *((none_of_named(dialect, delivery.c.id, "left_out"),) if leaves_out else ()),
         )
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(bindparam("rows", type_=Integer))
@@ -148,22 +153,25 @@ def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = Fal
 
 
 def _before(due: FromClause) -> ColumnElement[int]:
-    """Find the row that comes right before, due or not: one look at the index of the order."""
+    """Find the row that comes right before, due or not: one look at the index of the order.
+
+    By its place in that index, which the planner cannot look for in any other: a walk by number alone might pass by the
+    rows of every lane.
+    """
     earlier = delivery.alias("earlier")
+    place = tuple_(earlier.c.lane_id, earlier.c.order_key, earlier.c.id)
     return (
         select(earlier.c.id)
-        .where(earlier.c.lane_id == due.c.lane_id, earlier.c.order_key == due.c.order_key, earlier.c.id < due.c.id)
-        .order_by(earlier.c.id.desc())
+        .where(
+            earlier.c.order_key.is_not(None),
+            place < tuple_(due.c.lane_id, due.c.order_key, due.c.id),
+            place >= tuple_(due.c.lane_id, due.c.order_key, low_id_of(bindparam("lane", type_=BigInteger))),
+        )
+        .order_by(earlier.c.lane_id.desc(), earlier.c.order_key.desc(), earlier.c.id.desc())
         .limit(1)
         .scalar_subquery()
         .label("before_id")
     )
-
-
-def _is_not_left_out(dialect: str) -> ColumnElement[bool]:
-    if dialect == "postgresql":
-        return delivery.c.id != all_(bindparam("left_out", type_=ARRAY(BigInteger)))
-    return delivery.c.id.not_in(bindparam("left_out", expanding=True, type_=BigInteger))
 
 
 _DELIVERY_COLUMNS: Final = (

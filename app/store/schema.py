@@ -21,6 +21,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    literal_column,
 )
 
 from app.store.columns import Instant
@@ -144,6 +146,12 @@ lane = Table(
     Column("last_served", Instant, nullable=False),
     Column("is_stopped", Boolean, nullable=False),  # its endpoint is paused or disabled: nobody leases it
     Column("breaker_until", Instant, nullable=False),
+    # Nothing it owes comes before these, by due time and by number: low_water.py.
+    Column("low_due", Instant, nullable=False),
+    Column("low_due_id", BigInteger, nullable=False),
+    Column("low_id", BigInteger, nullable=False),
+    Column("next_low_id", BigInteger, nullable=False),
+    Column("next_low_xid", BigInteger, nullable=False),
     Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
     Column("failing_since", Instant),
     Column("latency_seconds", Float, nullable=False),  # moving average
@@ -245,6 +253,17 @@ Index(
     delivery.c.id,
     postgresql_where=delivery.c.order_key.is_not(None),
     sqlite_where=delivery.c.order_key.is_not(None),
+)
+
+# The oldest row of a lane that keeps an order. Its needless condition keeps the planner from taking it for the one
+# above: only who says `id > 0` is led to it.
+_OLDEST_IN_ORDER: Final = and_(delivery.c.order_key.is_not(None), delivery.c.id > literal_column("0"))
+Index(
+    "ix_delivery_oldest_in_order",
+    delivery.c.lane_id,
+    delivery.c.id,
+    postgresql_where=_OLDEST_IN_ORDER,
+    sqlite_where=_OLDEST_IN_ORDER,
 )
 
 Index(

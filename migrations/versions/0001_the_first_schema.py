@@ -121,6 +121,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("order_key IS NOT NULL"),
     )
     op.create_index(
+        "ix_delivery_oldest_in_order",
+        "delivery",
+        ["lane_id", "id"],
+        postgresql_where=sa.text("order_key IS NOT NULL AND id > 0"),
+        sqlite_where=sa.text("order_key IS NOT NULL AND id > 0"),
+    )
+    op.create_index(
         "ix_delivery_blocks", "delivery", ["id"], postgresql_where=sa.text("blocks"), sqlite_where=sa.text("blocks")
     )
     op.create_index(
@@ -193,6 +200,11 @@ def upgrade() -> None:
         sa.Column("last_served", Instant(), nullable=False),
         sa.Column("is_stopped", sa.Boolean(), nullable=False),
         sa.Column("breaker_until", Instant(), nullable=False),
+        sa.Column("low_due", Instant(), nullable=False),
+        sa.Column("low_due_id", sa.BigInteger(), nullable=False),
+        sa.Column("low_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_low_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_low_xid", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),

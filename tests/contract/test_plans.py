@@ -176,7 +176,8 @@ async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:
     steps = await explain_on_sqlite(stored_on_sqlite, statement)
 
     assert any(
-        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at<?)" in step for step in steps
+        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at>? AND due_at<?)" in step
+        for step in steps
     )
     assert any(step.startswith("SEARCH event USING INDEX") and "id=?" in step for step in steps)
     assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN event"))]
