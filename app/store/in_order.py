@@ -49,15 +49,15 @@ _PARK_SQLITE: Final = """
 UPDATE delivery SET due_at = before.due_at FROM delivery AS before
 WHERE delivery.id = ?1 AND before.id = ?2 AND before.due_at > delivery.due_at
 """
-# Looked for by their place in the index of the order, above the lane's mark: see owed.py and low_water.py.
+# Looked for by their place in the index of the order, from the lane's mark: see owed.py and low_water.py.
 # A row that failed itself keeps its own time, and so do those behind it.
 _UNPARK_POSTGRESQL: Final = """
 UPDATE delivery SET due_at = clock_timestamp()
 WHERE id IN (
         SELECT id FROM delivery
-        WHERE order_key IS NOT NULL AND (lane_id, order_key, id) <= ($1, $2, 9223372036854775807)
-            AND (lane_id, order_key, id) >= ($1, $2, (SELECT low_id FROM lane WHERE id = $1))
-        ORDER BY lane_id, order_key, id LIMIT $3
+        WHERE order_key IS NOT NULL AND (order_key, lane_id, id) <= ($2, $1, 9223372036854775807)
+            AND (order_key, lane_id, id) >= ($2, $1, (SELECT low_id FROM lane WHERE id = $1))
+        ORDER BY order_key, lane_id, id LIMIT $3
     )
     AND due_at > clock_timestamp() AND failures = 0 AND NOT blocks
 """

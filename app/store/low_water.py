@@ -105,9 +105,10 @@ _RAISE_NUMBERS: Final = """
 UPDATE lane SET
     low_id = least(next_low_id, (
         SELECT delivery.id FROM delivery
-        WHERE delivery.lane_id = lane.id AND delivery.id >= lane.low_id
-            AND delivery.order_key IS NOT NULL AND delivery.id > 0
-        ORDER BY delivery.lane_id, delivery.id LIMIT 1
+        WHERE delivery.order_key IS NOT NULL
+            AND (delivery.endpoint_id, delivery.lane_id, delivery.id) >= (lane.endpoint_id, lane.id, lane.low_id)
+            AND (delivery.endpoint_id, delivery.lane_id, delivery.id) <= (lane.endpoint_id, lane.id, lane.next_low_id)
+        ORDER BY delivery.endpoint_id, delivery.lane_id, delivery.id LIMIT 1
     )),
     next_low_id = taken_out.id + 1,
     next_low_xid = pg_current_xact_id()::text::bigint

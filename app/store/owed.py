@@ -85,15 +85,22 @@ async def fetch_in_order(
 
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
     """Find the lane's next delivery that may be handed out; None when it owes nothing."""
-    statement = _next_statement(connection.dialect.name)
-    row = (await connection.execute(statement, {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id})).first()
+    values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id}
+    row = (await connection.execute(_next_statement(connection.dialect.name), values)).first()
     return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
 
 
-def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
-    """Give what fetch runs, values included; a test looks at its plan."""
-    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
+def fetch_statement(
+    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int], tells_before: bool = False
+) -> Select[Any]:
+    """Give what a fetch runs, values included; a test looks at its plan."""
+    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=tells_before)
     return statement.params(_fetch_values(lease, limit=limit, leave_out=leave_out))
+
+
+def next_statement(connection: AsyncConnection, lease: Lease) -> Select[Any]:
+    """Give what next_due runs, values included; a test looks at its plan."""
+    return _next_statement(connection.dialect.name).params(lane=lease.lane_id, its_endpoint=lease.endpoint_id)
 
 
 def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
@@ -153,21 +160,17 @@ def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = Fal
 
 
 def _before(due: FromClause) -> ColumnElement[int]:
-    """Find the row that comes right before, due or not: one look at the index of the order.
-
-    By its place in that index, which the planner cannot look for in any other: a walk by number alone might pass by the
-    rows of every lane.
-    """
+    """Find the row that comes right before, due or not: one look at its place in the index of the order."""
     earlier = delivery.alias("earlier")
-    place = tuple_(earlier.c.lane_id, earlier.c.order_key, earlier.c.id)
+    place = tuple_(earlier.c.order_key, earlier.c.lane_id, earlier.c.id)
     return (
         select(earlier.c.id)
         .where(
             earlier.c.order_key.is_not(None),
-            place < tuple_(due.c.lane_id, due.c.order_key, due.c.id),
-            place >= tuple_(due.c.lane_id, due.c.order_key, low_id_of(bindparam("lane", type_=BigInteger))),
+            place < tuple_(due.c.order_key, due.c.lane_id, due.c.id),
+            place >= tuple_(due.c.order_key, due.c.lane_id, low_id_of(bindparam("lane", type_=BigInteger))),
         )
-        .order_by(earlier.c.lane_id.desc(), earlier.c.order_key.desc(), earlier.c.id.desc())
+        .order_by(earlier.c.order_key.desc(), earlier.c.lane_id.desc(), earlier.c.id.desc())
         .limit(1)
         .scalar_subquery()
         .label("before_id")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
@@ -227,8 +227,23 @@ _NEEDLESS: Final = (
         ),
     )
 )
-_SUBSCRIPTION_OWES: Final = exists().where(delivery.c.subscription_id == subscription.c.id).correlate(subscription)
-_LANE_OWES: Final = exists().where(delivery.c.lane_id == lane.c.id).correlate(lane)
+# One look at the index for each that was deleted: an EXISTS may be turned into a join that reads all of the outbox.
+_SUBSCRIPTION_OWES: Final = (
+    select(literal(value=True))
+    .where(delivery.c.subscription_id == subscription.c.id)
+    .limit(1)
+    .correlate(subscription)
+    .scalar_subquery()
+    .is_not(None)
+)
+_LANE_OWES: Final = (
+    select(literal(value=True))
+    .where(delivery.c.lane_id == lane.c.id)
+    .limit(1)
+    .correlate(lane)
+    .scalar_subquery()
+    .is_not(None)
+)
 _EMPTIED_SUBSCRIPTION: Final = (
     subscription.c.deleted_at <= now(-LATE_SECONDS),
     subscription.c.emptied_at.is_(None),

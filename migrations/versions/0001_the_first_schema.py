@@ -116,16 +116,16 @@ def upgrade() -> None:
     op.create_index(
         "ix_delivery_in_order",
         "delivery",
-        ["lane_id", "order_key", "id"],
+        ["order_key", "lane_id", "id"],
         postgresql_where=sa.text("order_key IS NOT NULL"),
         sqlite_where=sa.text("order_key IS NOT NULL"),
     )
     op.create_index(
         "ix_delivery_oldest_in_order",
         "delivery",
-        ["lane_id", "id"],
-        postgresql_where=sa.text("order_key IS NOT NULL AND id > 0"),
-        sqlite_where=sa.text("order_key IS NOT NULL AND id > 0"),
+        ["endpoint_id", "lane_id", "id"],
+        postgresql_where=sa.text("order_key IS NOT NULL"),
+        sqlite_where=sa.text("order_key IS NOT NULL"),
     )
     op.create_index(
         "ix_delivery_blocks", "delivery", ["id"], postgresql_where=sa.text("blocks"), sqlite_where=sa.text("blocks")
