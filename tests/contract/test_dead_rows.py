@@ -35,13 +35,14 @@ MORE_DELIVERIES = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
     tries, failures, blocks, due_at, owed_at, created_at)
 SELECT tenant_id, lane_id, uuid_send(gen_random_uuid()), endpoint_id, subscription_id, event_day, event_id,
-    CASE WHEN CAST(:spread AS boolean) THEN n % 10 ELSE order_key END, 0, 0, false, due_at, owed_at, created_at
+    CASE WHEN CAST(:spread AS boolean) THEN n % 10 ELSE order_key END, 0, 0, false, due_at - interval '1 hour',
+    owed_at, created_at
 FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
 
 
 async def backlog(stored: Stored, *, ordering: Ordering, rows: int) -> tuple[SqlOutbox, Lease]:
-    """Owe much on one lane, all of it due at the same moment, and something on others; gives who holds the lane."""
+    """Owe much on one lane, due since the same moment an hour ago, and something on others; gives who holds it."""
     lane_id, _ = await stored.add_subscribed(ordering=ordering)
     for _ in range(5):
         await stored.add_subscribed()
@@ -126,7 +127,6 @@ async def test_a_sweep_passes_over_what_was_delivered(stored_on_postgres: Stored
         await stored.execute(text("ANALYZE"))
 
     async with held_snapshot(stored):
-        await stored.execute(update(delivery).values(due_at=delivery.c.due_at - text("interval '1 hour'")))
         await deliver(outbox, lease, OVER, ordering="none")
         await outbox.rest(lease)
         sleeping, _ = await explain(stored, sleeping_statement(), mode=mode)
