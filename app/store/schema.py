@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 
 from app.store.columns import Instant
@@ -128,6 +129,15 @@ subscription = Table(
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
     Column("emptied_at", Instant),
+)
+
+# Those that are being emptied: every fetch asks for them, and there may be many others.
+_IS_BEING_EMPTIED: Final = and_(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None))
+Index(
+    "ix_subscription_being_emptied",
+    subscription.c.id,
+    postgresql_where=_IS_BEING_EMPTIED,
+    sqlite_where=_IS_BEING_EMPTIED,
 )
 
 # The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.

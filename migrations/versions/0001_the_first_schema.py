@@ -302,6 +302,13 @@ def upgrade() -> None:
         sa.Column("emptied_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_subscription"),
     )
+    op.create_index(
+        "ix_subscription_being_emptied",
+        "subscription",
+        ["id"],
+        postgresql_where=sa.text("deleted_at IS NOT NULL AND emptied_at IS NULL"),
+        sqlite_where=sa.text("deleted_at IS NOT NULL AND emptied_at IS NULL"),
+    )
     op.create_table(
         "tenant",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
