@@ -35,8 +35,7 @@ MORE_DELIVERIES = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
     tries, failures, blocks, due_at, owed_at, created_at)
 SELECT tenant_id, lane_id, uuid_send(gen_random_uuid()), endpoint_id, subscription_id, event_day, event_id,
-    CASE WHEN CAST(:spread AS boolean) THEN n % 10 ELSE order_key END, 0, 0, false, due_at - interval '1 hour',
-    owed_at, created_at
+    CASE WHEN CAST(:spread AS boolean) THEN n % 10 ELSE order_key END, 0, 0, false, due_at, owed_at, created_at
 FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
 
@@ -48,6 +47,7 @@ async def backlog(stored: Stored, *, ordering: Ordering, rows: int) -> tuple[Sql
         await stored.add_subscribed()
     await stored.store.record([heard(*make_events(1))])
     more = text(MORE_DELIVERIES).bindparams(lane_id=lane_id, rows=SLICE, spread=ordering == "key")
+    await stored.execute(update(delivery).values(due_at=delivery.c.created_at - text("interval '1 hour'")))
     for _ in range(rows // SLICE):
         await stored.execute(more)
     await stored.execute(update(lane).where(lane.c.id != lane_id).values(is_stopped=True))
