@@ -5,7 +5,6 @@ Semantics: absent or empty members match all; buckets are globs with `*` and `?`
 Operator events are taken by filters that name them, whatever else those say: no wildcard of S3's means them.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,6 +12,7 @@ from typing import Final
 from app.domain.change import canonical_name
 from app.domain.configuration import Filter, Subscription
 from app.domain.event import Event
+from app.domain.filter_index import FilterIndex
 from app.domain.operator_event import KNOWN_OPERATOR_EVENTS, is_operator_name, names_operator_event
 
 # Amazon S3's `Event` enum; the families of other stores are known by their wildcard.
@@ -109,25 +109,18 @@ def glob_matches(glob: str, text: str) -> bool:
 
 
 class Matcher:
-    """The subscriptions of one epoch, indexed by the bucket they name: for what stores say, not the gateway."""
+    """The subscriptions of one epoch, found by what their filters ask for: for what stores say, not the gateway."""
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
         """Index them; the order of the answers is that of the ids."""
-        self._by_bucket: defaultdict[str, list[Subscription]] = defaultdict(list)
-        self._by_glob: list[Subscription] = []
-        for subscription in sorted(subscriptions, key=lambda each: each.id):
-            buckets = subscription.filter.buckets
-            if buckets and not any("*" in bucket or "?" in bucket for bucket in buckets):
-                for bucket in dict.fromkeys(buckets):
-                    self._by_bucket[bucket].append(subscription)
-            else:
-                self._by_glob.append(subscription)
+        in_order = sorted(subscriptions, key=lambda each: each.id)
+        self._in_order: Sequence[Subscription] = in_order
+        self._index = FilterIndex((place, each.filter) for place, each in enumerate(in_order))
 
     def match(self, event: Event) -> Sequence[Subscription]:
         """Give every subscription that takes the event."""
-        candidates = (*self._by_bucket.get(event.bucket, ()), *self._by_glob)
-        taken = [each for each in candidates if matches(each.filter, event)]
-        return sorted(taken, key=lambda each: each.id)
+        candidates = [self._in_order[place] for place in sorted(set(self._index.candidates(event)))]
+        return [each for each in candidates if matches(each.filter, event)]
 
 
 def _name_matches(wanted: str, event_type: str) -> bool:

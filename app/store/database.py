@@ -211,6 +211,11 @@ def _postgresql_engine(url: str, pool_size: int, command_seconds: float | None) 
                     # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses
                     # the order: with old statistics one fetch then reads and sorts a lane's whole backlog.
                     "enable_bitmapscan": "off",
+                    # A plan made while a table was small is kept for a while after it has grown: a settle would then
+                    # read all of the outbox. Tables that have nothing but rows to read are read so all the same.
+                    "enable_seqscan": "off",
+                    # Would think of such a read as dear, and compile it.
+                    "jit": "off",
                 },
             )
         except (ValueError, asyncpg.ClientConfigurationError) as error:

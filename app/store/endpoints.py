@@ -15,6 +15,7 @@ from app.store import operator_events
 from app.store.columns import FAR
 from app.store.endpoint_rows import endpoint_of, living_endpoints
 from app.store.epoch import bump_epoch
+from app.store.low_water import NO_MARK
 from app.store.operator_events import Disabled
 from app.store.place import Place, page_after
 from app.store.schema import endpoint, lane, subscription
@@ -71,6 +72,7 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpo
             last_served=moment,
             is_stopped=new.is_paused,
             breaker_until=moment,
+            **NO_MARK,
             failures=0,
             latency_seconds=0.0,
         )

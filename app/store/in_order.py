@@ -51,11 +51,17 @@ _PARK_SQLITE: Final = """
 UPDATE delivery SET due_at = before.due_at FROM delivery AS before
 WHERE delivery.id = ?1 AND before.id = ?2 AND before.due_at > delivery.due_at
 """
+# Looked for by their place in the index of the order, from the lane's mark: see owed.py and low_water.py.
 # A row that failed itself keeps its own time, and so do those behind it.
 # So does one still in its window, which ends at `owed_at`: without a window that is never later than now.
 _UNPARK_POSTGRESQL: Final = """
 UPDATE delivery SET due_at = clock_timestamp()
-WHERE id IN (SELECT id FROM delivery WHERE lane_id = $1 AND order_key = $2 ORDER BY id LIMIT $3)
+WHERE id IN (
+        SELECT id FROM delivery
+        WHERE order_key IS NOT NULL AND (order_key, lane_id, id) <= ($2, $1, 9223372036854775807)
+            AND (order_key, lane_id, id) >= ($2, $1, (SELECT low_id FROM lane WHERE id = $1))
+        ORDER BY order_key, lane_id, id LIMIT $3
+    )
     AND due_at > greatest(clock_timestamp(), owed_at) AND failures = 0 AND NOT blocks
 """
 _UNPARK_SQLITE: Final = """

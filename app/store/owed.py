@@ -2,7 +2,7 @@
 
 Both statements walk the index on (lane_id, due_at, id) and stop at their limit. They are built so that no planner can
 leave that way, however large the backlog: the clock is read once, cancelled subscriptions come as an array, and each
-event is looked up by its key.
+event is looked up by its key. They begin at the lane's low-water mark (low_water.py).
 """
 
 import functools
@@ -26,14 +26,17 @@ from sqlalchemy import (
     func,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
-from app.store.columns import now, one_of, this_moment
+from app.store.columns import none_of_named, now, one_of, this_moment
 from app.store.events import stored_event
+from app.store.low_water import low_id_of, not_below
 from app.store.schema import delivery, endpoint, event, subscription
 
 
@@ -91,15 +94,22 @@ async def fetch_rows(connection: AsyncConnection, lease: Lease, row_ids: Sequenc
 
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
     """Find the lane's next delivery that may be handed out; None when it owes nothing."""
-    statement = _next_statement(connection.dialect.name)
-    row = (await connection.execute(statement, {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id})).first()
+    values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id}
+    row = (await connection.execute(_next_statement(connection.dialect.name), values)).first()
     return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
 
 
-def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
-    """Give what fetch runs, values included; a test looks at its plan."""
-    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
+def fetch_statement(
+    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int], tells_before: bool = False
+) -> Select[Any]:
+    """Give what a fetch runs, values included; a test looks at its plan."""
+    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=tells_before)
     return statement.params(due_values(lease, limit=limit, leave_out=leave_out))
+
+
+def next_statement(connection: AsyncConnection, lease: Lease) -> Select[Any]:
+    """Give what next_due runs, values included; a test looks at its plan."""
+    return _next_statement(connection.dialect.name).params(lane=lease.lane_id, its_endpoint=lease.endpoint_id)
 
 
 def due_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
@@ -111,9 +121,10 @@ def due_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[st
 # Built once: putting such a statement together costs more than running it.
 @functools.cache
 def _next_statement(dialect: str) -> Select[Any]:
+    lane_id = bindparam("lane", type_=BigInteger)
     return (
         select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
-        .where(delivery.c.lane_id == bindparam("lane", type_=BigInteger), may_be_sent(dialect))
+        .where(delivery.c.lane_id == lane_id, not_below(lane_id), may_be_sent(dialect))
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(1)
     )
@@ -127,13 +138,15 @@ def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = Fal
 
 def due_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
     """Build the walk along the index: what is due, oldest due first; for the values of `due_values`."""
+    lane_id = bindparam("lane", type_=BigInteger)
     return (
         select(delivery)
         .where(
-            delivery.c.lane_id == bindparam("lane", type_=BigInteger),
+            delivery.c.lane_id == lane_id,
+            not_below(lane_id),
             delivery.c.due_at <= this_moment(),
             may_be_sent(dialect),
-            *((is_not_left_out(dialect),) if leaves_out else ()),
+            *((none_of_named(dialect, delivery.c.id, "left_out"),) if leaves_out else ()),
         )
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(bindparam("rows", type_=Integer))
@@ -147,8 +160,7 @@ def _with_events(dialect: str, due: FromClause, *more: ColumnElement[Any]) -> Se
     kept: FromClause = event
     joined: FromClause = due.outerjoin(event, its_event)
     if dialect == "postgresql":
-        # One row by its key for each delivery on its own: a join over all of them might read every day's events.
-        kept = select(event).where(its_event).limit(1).lateral("kept")
+        kept = _kept(due)
         joined = due.outerjoin(kept, true())
     its_format = select(subscription.c.format).where(subscription.c.id == due.c.subscription_id).scalar_subquery()
     return select(
@@ -160,24 +172,39 @@ def _with_events(dialect: str, due: FromClause, *more: ColumnElement[Any]) -> Se
     ).select_from(joined)
 
 
+def _kept(due: FromClause) -> LateralFromClause:
+    """Look up the event of each delivery on its own: a join over all of them might read every day's events.
+
+    By its place in the order of the key. Of the other index on events, which begins with the tenant too, a planner
+    without statistics, as on the first minute of a day, thinks as well, and walks all the events of the day.
+    """
+    key = (event.c.tenant_id, event.c.id, event.c.event_day)
+    its_key = tuple_(due.c.tenant_id, due.c.event_id, due.c.event_day)
+    return (
+        select(event)
+        .where(event.c.event_day == due.c.event_day, tuple_(*key) >= its_key, tuple_(*key) <= its_key)
+        .order_by(*key)
+        .limit(1)
+        .lateral("kept")
+    )
+
+
 def _before(due: FromClause) -> ColumnElement[int]:
-    """Find the row that comes right before, due or not: one look at the index of the order."""
+    """Find the row that comes right before, due or not: one look at its place in the index of the order."""
     earlier = delivery.alias("earlier")
+    place = tuple_(earlier.c.order_key, earlier.c.lane_id, earlier.c.id)
     return (
         select(earlier.c.id)
-        .where(earlier.c.lane_id == due.c.lane_id, earlier.c.order_key == due.c.order_key, earlier.c.id < due.c.id)
-        .order_by(earlier.c.id.desc())
+        .where(
+            earlier.c.order_key.is_not(None),
+            place < tuple_(due.c.order_key, due.c.lane_id, due.c.id),
+            place >= tuple_(due.c.order_key, due.c.lane_id, low_id_of(bindparam("lane", type_=BigInteger))),
+        )
+        .order_by(earlier.c.order_key.desc(), earlier.c.lane_id.desc(), earlier.c.id.desc())
         .limit(1)
         .scalar_subquery()
         .label("before_id")
     )
-
-
-def is_not_left_out(dialect: str) -> ColumnElement[bool]:
-    """Leave out the rows of the value `left_out`."""
-    if dialect == "postgresql":
-        return delivery.c.id != all_(bindparam("left_out", type_=ARRAY(BigInteger)))
-    return delivery.c.id.not_in(bindparam("left_out", expanding=True, type_=BigInteger))
 
 
 _DELIVERY_COLUMNS: Final = (

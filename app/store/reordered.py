@@ -95,8 +95,11 @@ STANDING_POSTGRESQL: Final = """
 SELECT key.order_key, one.id, one.place, one.failures > 0 OR one.blocks AS is_held, one.due_at <= at.moment AS is_due
 FROM (SELECT clock_timestamp() AS moment OFFSET 0) AS at, unnest($2::bigint[]) AS key (order_key), LATERAL (
     SELECT id, place, failures, blocks, due_at FROM delivery
-    WHERE lane_id = $1 AND delivery.order_key = key.order_key AND id <> ALL ($3::bigint[])
-    ORDER BY id LIMIT $4
+    WHERE delivery.order_key IS NOT NULL
+        AND (delivery.order_key, lane_id, id) >= (key.order_key, $1, (SELECT low_id FROM lane WHERE lane.id = $1))
+        AND (delivery.order_key, lane_id, id) <= (key.order_key, $1, 9223372036854775807)
+        AND id <> ALL ($3::bigint[])
+    ORDER BY delivery.order_key, lane_id, id LIMIT $4
 ) AS one
 ORDER BY one.id
 """

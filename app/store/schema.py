@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     text,
 )
 
@@ -139,6 +140,15 @@ subscription = Table(
     Index(None, "tenant_id", postgresql_where=text("hears_gateway"), sqlite_where=text("hears_gateway")),
 )
 
+# Those that are being emptied: every fetch asks for them, and there may be many others.
+_IS_BEING_EMPTIED: Final = and_(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None))
+Index(
+    "ix_subscription_being_emptied",
+    subscription.c.id,
+    postgresql_where=_IS_BEING_EMPTIED,
+    sqlite_where=_IS_BEING_EMPTIED,
+)
+
 # The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.
 lane = Table(
     "lane",
@@ -153,6 +163,12 @@ lane = Table(
     Column("last_served", Instant, nullable=False),
     Column("is_stopped", Boolean, nullable=False),  # its endpoint is paused or disabled: nobody leases it
     Column("breaker_until", Instant, nullable=False),
+    # Nothing it owes comes before these, by due time and by number: low_water.py.
+    Column("low_due", Instant, nullable=False),
+    Column("low_due_id", BigInteger, nullable=False),
+    Column("low_id", BigInteger, nullable=False),
+    Column("next_low_id", BigInteger, nullable=False),
+    Column("next_low_xid", BigInteger, nullable=False),
     Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
     Column("failing_since", Instant),
     Column("recovering_until", Instant),  # after an outage, what came in it is played back, twice as long at most
@@ -252,10 +268,20 @@ delivery = Table(
     sqlite_autoincrement=True,  # see above
 )
 
+# No two of its indexes begin with the same column, so that a look at a place in one of them (owed.py, low_water.py) can
+# be answered by no other, whatever the planner knows of the rows: it would read and sort all that a lane owes.
 Index(
     "ix_delivery_in_order",
-    delivery.c.lane_id,
     delivery.c.order_key,
+    delivery.c.lane_id,
+    delivery.c.id,
+    postgresql_where=delivery.c.order_key.is_not(None),
+    sqlite_where=delivery.c.order_key.is_not(None),
+)
+Index(
+    "ix_delivery_oldest_in_order",
+    delivery.c.endpoint_id,
+    delivery.c.lane_id,
     delivery.c.id,
     postgresql_where=delivery.c.order_key.is_not(None),
     sqlite_where=delivery.c.order_key.is_not(None),

@@ -11,9 +11,9 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.delivery import Settlement
+from app.domain.delivery import Owed, Settlement
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId
-from app.store import high_water, history, lanes, operator_events
+from app.store import high_water, history, lanes, low_water, operator_events
 from app.store.columns import FAR, now, one_of
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
 from app.store.in_order import unpark
@@ -26,33 +26,41 @@ async def settle(
 ) -> frozenset[LaneId]:
     """Write settlements down and prolong their leases; gives the lanes whose lease is lost."""
     claims = {(each.lease.lane_id, each.lease.fence): each.lease for each in settlements}
-    keys = _ended_in_order(settlements)
-    if keys:
+    ended = _ended_in_order(settlements)
+    if ended:
         # Also those whose lease is lost: putting off and waking must not meet.
         await lanes.lock(connection, {each.lease.lane_id for each in settlements})
-    held = await lanes.renew(connection, replica, list(claims.values()), lease_seconds=lease_seconds)
+    successes = [each for each in settlements if each.verdict.status == "delivered"]
+    held = await lanes.renew(
+        connection,
+        replica,
+        list(claims.values()),
+        lease_seconds=lease_seconds,
+        ending=[each.owed.row_id for each in successes],
+    )
     fenced = [each for each in settlements if (each.lease.lane_id, each.lease.fence) in held]
     health = {each.lease.lane_id: each.health for each in fenced if each.health is not None}
     if health:
         await lanes.note_health(connection, health)
     attempts = [
-        *await _succeed(connection, [each for each in settlements if each.verdict.status == "delivered"]),
+        *await _succeed(connection, successes),
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
     await history.append(connection, attempts)
-    await high_water.rise(connection, [each for each in settlements if each.verdict.status == "delivered"])
-    await unpark(connection, keys)
+    await high_water.rise(connection, successes)
+    await low_water.raise_numbers(connection, dict(sorted((each.lane_id, each.row_id) for each in ended)))
+    await unpark(connection, {(each.lane_id, each.order_key) for each in ended if each.order_key is not None})
     return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}
 
 
-def _ended_in_order(settlements: Sequence[Settlement]) -> frozenset[tuple[LaneId, int]]:
-    """Give the order keys that something may have got out of the way of."""
-    return frozenset(
-        (each.owed.lane_id, each.owed.order_key)
+def _ended_in_order(settlements: Sequence[Settlement]) -> Sequence[Owed]:
+    """Give what may have got out of the way of what comes after it."""
+    return [
+        each.owed
         for each in settlements
         if each.owed.order_key is not None and each.verdict.status != "pending" and not each.blocks
-    )
+    ]
 
 
 async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:

@@ -119,7 +119,14 @@ def upgrade() -> None:
     op.create_index(
         "ix_delivery_in_order",
         "delivery",
-        ["lane_id", "order_key", "id"],
+        ["order_key", "lane_id", "id"],
+        postgresql_where=sa.text("order_key IS NOT NULL"),
+        sqlite_where=sa.text("order_key IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_delivery_oldest_in_order",
+        "delivery",
+        ["endpoint_id", "lane_id", "id"],
         postgresql_where=sa.text("order_key IS NOT NULL"),
         sqlite_where=sa.text("order_key IS NOT NULL"),
     )
@@ -208,6 +215,11 @@ def upgrade() -> None:
         sa.Column("last_served", Instant(), nullable=False),
         sa.Column("is_stopped", sa.Boolean(), nullable=False),
         sa.Column("breaker_until", Instant(), nullable=False),
+        sa.Column("low_due", Instant(), nullable=False),
+        sa.Column("low_due_id", sa.BigInteger(), nullable=False),
+        sa.Column("low_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_low_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_low_xid", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", Instant(), nullable=True),
         sa.Column("recovering_until", Instant(), nullable=True),
@@ -318,6 +330,13 @@ def upgrade() -> None:
         ["tenant_id"],
         postgresql_where=sa.text("hears_gateway"),
         sqlite_where=sa.text("hears_gateway"),
+    )
+    op.create_index(
+        "ix_subscription_being_emptied",
+        "subscription",
+        ["id"],
+        postgresql_where=sa.text("deleted_at IS NOT NULL AND emptied_at IS NULL"),
+        sqlite_where=sa.text("deleted_at IS NOT NULL AND emptied_at IS NULL"),
     )
     op.create_table(
         "tenant",

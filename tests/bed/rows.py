@@ -20,6 +20,7 @@ from app.domain.ids import (
 )
 from app.store.columns import EPOCH, FAR
 from app.store.database import Database
+from app.store.low_water import NO_MARK
 from app.store.migrate import migrate
 from app.store.schema import attempt, dead_letter, delivery, endpoint, event, lane, quarantine, subscription
 
@@ -224,6 +225,7 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             last_served=EPOCH,
             is_stopped=False,
             breaker_until=EPOCH,
+            **NO_MARK,
             failures=0,
             latency_seconds=0,
         )

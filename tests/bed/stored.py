@@ -19,6 +19,7 @@ from app.domain.outcome import Outcome
 from app.domain.verdict import DELIVERED, DeadReason, Verdict
 from app.store.columns import EPOCH, FAR, now
 from app.store.database import Database
+from app.store.low_water import NO_MARK
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
 from app.store.schema import configuration_epoch, delivery, endpoint, lane, metadata, source, subscription
@@ -85,6 +86,7 @@ class Stored:
                     last_served=EPOCH,
                     is_stopped=False,
                     breaker_until=EPOCH,
+                    **NO_MARK,
                     failures=0,
                     latency_seconds=0,
                 )

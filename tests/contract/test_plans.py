@@ -56,9 +56,10 @@ FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_
 MORE_EVENTS = """
 INSERT INTO event (tenant_id, id, event_day, recorded_at, type, change, bucket, key, received_key, time, dialect,
     record)
-SELECT tenant_id, uuid_send(gen_random_uuid()), event_day, recorded_at, type, change, bucket, key, received_key, time,
+SELECT tenant_id, uuid_send(gen_random_uuid()), event_day,
+    recorded_at + n * interval '1 millisecond', type, change, bucket, key, received_key, time,
     dialect, record
-FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer))
+FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
 
 
@@ -118,6 +119,11 @@ def read_whole(plan: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def is_look_at_an_event(node: dict[str, Any]) -> bool:
+    """Tell whether a node of a plan that was run looks for an event."""
+    return bool(node["Actual Loops"]) and node.get("Relation Name", "").startswith("event")
+
+
 MODES = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 STATISTICS = pytest.mark.parametrize("analyze", [False, True], ids=["no statistics", "analyzed"])
 
@@ -136,6 +142,7 @@ async def test_fetch_stays_with_the_index(stored_on_postgres: Stored, mode: str,
 
     assert plan[0]["Actual Rows"] == 64
     assert read_whole(plan) == []
+    assert all(node["Index Name"].endswith("pkey") for node in plan if is_look_at_an_event(node))
     assert buffers < BUFFERS_OF_A_FETCH
 
 
@@ -202,7 +209,8 @@ async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:
     steps = await explain_on_sqlite(stored_on_sqlite, statement)
 
     assert any(
-        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at<?)" in step for step in steps
+        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at>? AND due_at<?)" in step
+        for step in steps
     )
     assert any(step.startswith("SEARCH event USING INDEX") and "id=?" in step for step in steps)
     assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN event"))]

@@ -12,10 +12,11 @@ from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
 from app.store import configuration, replay, replay_slice
 from app.store.columns import now
 from app.store.events import EventFilter
+from app.store.low_water import NO_MARK
 from app.store.replay import Replay, ReplayState, Wanted
 from app.store.replay_slice import Slice
 from app.store.replaying import Replaying
-from app.store.schema import delivery
+from app.store.schema import delivery, lane
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
 
 NOTHING: Final = Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
@@ -201,6 +202,7 @@ async def test_replays_wait_while_live_traffic_is_behind(stored: Stored) -> None
     job = await make(stored)
     await stored.store.record([heard(make_event(50))])
     await stored.execute(update(delivery).values(due_at=now(-60.0)))
+    await stored.execute(update(lane).values(**NO_MARK))
     woken: list[frozenset[LaneId]] = []
     replaying = Replaying(stored.database, ReplicaId(b"r" * 16), wake=woken.append)
 

@@ -182,20 +182,22 @@ def test_a_glob_of_many_stars_ends() -> None:
     assert not glob_matches("a*" * 30 + "b", "a" * 300)
 
 
-BUCKETS = st.sampled_from(["uploads", "downloads", "up*", "*loads", "?", "*", "a"])
+BUCKETS = st.sampled_from(["uploads", "downloads", "up*", "*loads", "?", "*", "a", "u?l*s", "**s", ""])
 FILTERS = st.builds(
     Filter,
     buckets=st.lists(BUCKETS, max_size=3).map(tuple),
-    events=st.lists(st.sampled_from(["s3:ObjectCreated:*", "ObjectRemoved:Delete", "*"]), max_size=2).map(tuple),
-    key_prefix=st.sampled_from(["", "a", "b/"]),
-    key_suffix=st.sampled_from(["", ".csv", "x"]),
+    events=st.lists(
+        st.sampled_from(["s3:ObjectCreated:*", "ObjectRemoved:Delete", "*", "Object*", "s3:*", ""]), max_size=2
+    ).map(tuple),
+    key_prefix=st.sampled_from(["", "a", "b/", "b/x", "a.csv", "ä"]),
+    key_suffix=st.sampled_from(["", ".csv", "x", "/x", "a.csv", "ä"]),
 )
 
 
 @given(
-    st.lists(FILTERS, max_size=8),
-    st.sampled_from(["uploads", "downloads", "a", "up", "other"]),
-    st.sampled_from([b"a.csv", b"b/x", b""]),
+    st.lists(FILTERS, max_size=40),
+    st.sampled_from(["uploads", "downloads", "a", "up", "other", "s"]),
+    st.sampled_from([b"a.csv", b"b/x", b"", b"\xc3\xa4", b"\xa4"]),
     st.sampled_from(["ObjectCreated:Put", "ObjectRemoved:Delete"]),
 )
 @settings(deadline=None)
