@@ -95,41 +95,50 @@ class LaneProtocol(RuleBasedStateMachine):
         """Let a replica write down what it sent, however late."""
         self._move(self._play.settle(_one(choices.settlers(self._play), which), most=most, steps=steps))
 
-    @precondition(lambda self: bool(choices.settlers(self._play)))
-    @rule(which=_which, number=_replica, served=st.integers(0, 2))
-    def settle_too_late(self, which: int, number: int, served: int) -> None:
+    @rule(number=_replica, verdicts=_verdicts, other=_replica, served=st.integers(0, 2))
+    def settle_too_late(self, number: int, verdicts: list[Verdict | None], other: int, served: int) -> None:
         """Let a replica stall with sends under way, another go on in its place, and then it write down what it sent."""
-        stalled, other = _one(choices.settlers(self._play), which), self._play.replicas[number]
-        lease = next(each for each in stalled.holdings if each.sent).lease
-        self._move(self._play.take_over(lease.lane_id, other, served=served))
-        self._move(self._play.settle(stalled, most=MOST_DEBTS, steps=TO_THE_END))
+        stalled = self._play.replicas[number]
+        if self._move(self._play.send_all(stalled, verdicts)):
+            lease = next(each for each in stalled.holdings if each.sent).lease
+            self._move(self._play.take_over(lease.lane_id, self._play.replicas[other], served=served))
+            self._move(self._play.settle(stalled, most=MOST_DEBTS, steps=TO_THE_END))
 
-    @precondition(lambda self: bool(choices.settlers(self._play)))
-    @rule(which=_which, meanwhile=st.sampled_from(["nothing", "retry", "record", "serve"]), number=_replica)
-    def settle_twice(self, which: int, meanwhile: str, number: int) -> None:
+    @rule(
+        number=_replica,
+        verdicts=_verdicts,
+        meanwhile=st.sampled_from(["nothing", "retry", "record", "serve"]),
+        other=_replica,
+    )
+    def settle_twice(self, number: int, verdicts: list[Verdict | None], meanwhile: str, other: int) -> None:
         """Let a replica write down what it sent, not learn of it, and write it down again."""
-        replica = _one(choices.settlers(self._play), which)
+        replica = self._play.replicas[number]
+        if not self._move(self._play.send_all(replica, verdicts)) or replica not in choices.settlers(self._play):
+            return
         self._move(self._play.settle(replica, most=MOST_DEBTS, steps=1))
         self._move(self._play.abandon(self._play.under_way[-1]))
-        if meanwhile == "retry" and choices.retriable(self._play):
-            self._move(self._play.retry(choices.retriable(self._play)[-1]))
+        retriable = choices.retriable(self._play)
+        if meanwhile == "retry" and retriable:
+            self._move(self._play.retry(retriable[-1]))
         elif meanwhile == "record":
             self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
         elif meanwhile == "serve":
-            self._move(self._play.serve(self._play.replicas[number], [None]))
+            self._move(self._play.serve(self._play.replicas[other], [None]))
         self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
 
-    @precondition(lambda self: bool(choices.reading_settlers(self._play)))
-    @rule(which=_which, steps=st.integers(0, 2))
-    def settle_while_reading(self, which: int, steps: int) -> None:
+    @rule(number=_replica, verdicts=_verdicts, which=_which, steps=st.integers(0, 2))
+    def settle_while_reading(self, number: int, verdicts: list[Verdict | None], which: int, steps: int) -> None:
         """Let a holder read on while what it sent is written down, and have its answer last."""
-        replica, holding = _one(choices.reading_settlers(self._play), which)
-        self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
-        self._move(self._play.read(replica, holding, WHOLE_LOOK, steps=steps))
-        reading = self._play.under_way[-1:]
-        self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
-        for each in reading:
-            if each in self._play.under_way:
+        replica = self._play.replicas[number]
+        self._move(self._play.send_all(replica, verdicts))
+        able = [holding for each, holding in choices.reading_settlers(self._play) if each is replica]
+        if able:
+            self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+            before = list(self._play.under_way)
+            self._move(self._play.read(replica, _one(able, which), WHOLE_LOOK, steps=steps))
+            reading = [each for each in self._play.under_way if each not in before]
+            self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
+            for each in reading:
                 self._move(self._play.go_on(each, TO_THE_END))
 
     @rule(number=_replica, verdicts=_verdicts)
@@ -206,11 +215,11 @@ class LaneProtocol(RuleBasedStateMachine):
         """Let a person ask for a retry."""
         self._move(self._play.retry(_one(choices.retriable(self._play), which)))
 
-    @precondition(lambda self: self._play.seen.rows)
+    @precondition(lambda self: bool(choices.young(self._play)))
     @rule(which=_which)
     def grow_old(self, which: int) -> None:
         """Let a delivery be older than its endpoint allows."""
-        self._move(self._play.grow_old(_one(self._play.seen.rows, which).key))
+        self._move(self._play.grow_old(_one(choices.young(self._play), which)))
 
     @precondition(lambda self: len(self._play.model.deleted) < MOST_CHANGES)
     @rule(lane=_lane)
@@ -237,13 +246,13 @@ class LaneProtocol(RuleBasedStateMachine):
         finally:
             self._run(self._play.close())
 
-    def _move(self, move: Coroutine[Any, Any, Any]) -> None:
-        self._judge(lambda: self._run(move))
+    def _move(self, move: Coroutine[Any, Any, T]) -> T:
+        return self._judge(lambda: self._run(move))
 
-    def _judge(self, move: Callable[[], object]) -> None:
+    def _judge(self, move: Callable[[], T]) -> T:
         self._count()
         try:
-            move()
+            return move()
         except BaseException:
             self._has_failed = True
             raise

@@ -4,6 +4,8 @@ from app.domain.ids import DeliveryKey, LaneId
 from tests.faults.lanes.play import Play
 from tests.faults.lanes.replica import Holding, Replica
 
+MOST_OLD = 2
+
 
 def waiting(play: Play) -> list[LaneId]:
     """Name the lanes that can be leased."""
@@ -45,3 +47,10 @@ def reading_settlers(play: Play) -> list[tuple[Replica, Holding]]:
 def retriable(play: Play) -> list[DeliveryKey]:
     """Name deliveries that a person may want to see tried: the dead ones, and those that wait."""
     return [key for key, debt in play.model.debts.items() if debt.status == "dead" or debt.wait > 0]
+
+
+def young(play: Play) -> list[DeliveryKey]:
+    """Name deliveries that may grow too old, as long as few are."""
+    pending = {key: debt for key, debt in play.model.debts.items() if debt.status == "pending"}
+    is_enough = sum(debt.is_old for debt in pending.values()) >= MOST_OLD
+    return [] if is_enough else [key for key, debt in pending.items() if not debt.is_old]

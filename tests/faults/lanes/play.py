@@ -260,13 +260,17 @@ class Play:
 
     async def serve(self, replica: Replica, verdicts: Sequence[Verdict | None]) -> bool:
         """Let a replica work as it does when nothing is in its way; False when there was nothing to send."""
+        has_sent = await self.send_all(replica, verdicts)
+        await self.settle(replica, most=TO_THE_END, steps=TO_THE_END)
+        return has_sent
+
+    async def send_all(self, replica: Replica, verdicts: Sequence[Verdict | None]) -> bool:
+        """Let a replica lease, read and send on every lane; False when it has nothing to write down then."""
         await self.lease(replica, len(self.model.lanes), steps=TO_THE_END)
         for holding in list(replica.holdings):
             await self.read(replica, holding, WHOLE_LOOK, steps=TO_THE_END)
             self.send(holding, verdicts)
-        has_sent = any(each.sent for each in replica.holdings)
-        await self.settle(replica, most=TO_THE_END, steps=TO_THE_END)
-        return has_sent
+        return any(each.sent for each in replica.holdings)
 
     async def end(self) -> None:
         """Let the replicas be replaced by one that nothing befalls: all that is owed comes to an end."""
