@@ -166,7 +166,12 @@ class Gateway:
         return Relay(
             outbox=self._outbox,
             destinations={
-                name: kind.open(allow_cidrs=self._settings.allow_networks, version=app.__version__, now=self._clock.now)
+                name: kind.open(
+                    allow_cidrs=self._settings.allow_networks,
+                    version=app.__version__,
+                    now=self._clock.now,
+                    nameservers=settings.nameservers,
+                )
                 for name, kind in destinations.KINDS.items()
             },
             configuration=self._watch.current,

@@ -21,7 +21,8 @@ from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
 from app.domain.ports import Now
 from app.outbound.guard import Network, guarded_socket, parse_url, private_judge
-from app.outbound.resolver import GuardedResolver
+from app.outbound.nameservers import Nameserver, ask_nameservers
+from app.outbound.resolver import LOOKUP_SECONDS, GuardedResolver, ask_system
 
 CLOSE_SECONDS: Final = 2.0
 # Beyond this aiohttp warns of bytes that are written in one piece.
@@ -54,13 +55,16 @@ class Webhook:
     allow_cidrs: Sequence[Network]
     version: str
     now: Now
+    nameservers: Sequence[Nameserver] = ()
     _kept_alive: aiohttp.ClientSession | None = field(default=None, init=False)
     _fresh: aiohttp.ClientSession | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, *, allow_cidrs: Sequence[Network], version: str, now: Now) -> Self:
+    def open(
+        cls, *, allow_cidrs: Sequence[Network], version: str, now: Now, nameservers: Sequence[Nameserver] = ()
+    ) -> Self:
         """Make one; nothing is connected before the first send. `now` dates signatures and reads others' dates."""
-        return cls(allow_cidrs=tuple(allow_cidrs), version=version, now=now)
+        return cls(allow_cidrs=tuple(allow_cidrs), version=version, now=now, nameservers=tuple(nameservers))
 
     @property
     def batch_limit(self) -> int:
@@ -141,13 +145,14 @@ class Webhook:
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         judge = private_judge(self.allow_cidrs)
+        ask = ask_nameservers(self.nameservers, within_seconds=LOOKUP_SECONDS) if self.nameservers else ask_system
         traces = aiohttp.TraceConfig()
         traces.on_connection_reuseconn.append(_note_reuse)
         traces.on_request_headers_sent.append(_note_sent)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # the relay bounds what is in flight, for each endpoint and in all
-                resolver=GuardedResolver(judge),
+                resolver=GuardedResolver(judge, ask=ask),
                 socket_factory=guarded_socket(judge),
                 use_dns_cache=False,
                 force_close=force_close,
