@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.from-lock
 
-.PHONY: help setup demo test check bench lock openapi format
+.PHONY: help setup demo test faults check bench lock openapi format
 
 help:  ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ demo: $(STAMP)  ## Prove the promises on this machine (ARGS=--exit to end after 
 
 test: $(STAMP)  ## Run every test; starts PostgreSQL, Kafka and moto by itself (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(STAMP)  ## Run the fault experiments at their full length and renew docs/fault-figures.md (ARGS=... goes to pytest)
+	@BUCKETPOST_TEST_FAULTS=long $(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: $(STAMP)  ## Formatting, lint, types, import contracts, stale openapi.json
 	@$(BIN)/ruff format --check .

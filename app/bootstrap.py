@@ -23,16 +23,19 @@ from app.ingest.room import Room
 from app.relay.relay import Relay
 from app.running import address_of, answering, run_all
 from app.settings import Settings
+from app.store.clock import DatabaseClock
 from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
 from app.store.lock import serving_alone
 from app.store.migrate import prepare
 from app.store.outbox import SqlOutbox
+from app.store.patience import Patience
 from app.store.pulse import SqlPulseStore
 from app.store.record import SqlEventStore
 from app.store.replaying import Replaying
 from app.store.reprocess import Reprocessing
 from app.store.upkeep import Upkeep
+from app.store.vacuum import VacuumWatch
 from app.store.watch import ConfigurationWatch
 from app.telemetry import configure_logging, metrics_page
 
@@ -54,6 +57,7 @@ class Gateway:
         self._is_prepared = False
         self._stop = asyncio.Event()
         self._database = Database(settings.database_url.get_secret_value(), pool_size=settings.database.pool_size)
+        self._clock = DatabaseClock(self._database)
         self._watch = ConfigurationWatch(SqlConfigurationStore(self._database))
         # The replica's id is a new one each start: what an earlier life held must never be mistaken for ours.
         replica = ReplicaId(secrets.token_bytes(ID_BYTES))
@@ -61,9 +65,13 @@ class Gateway:
             self._database,
             replica,
             lease_seconds=settings.delivery.lease_seconds,
-            disable_after_seconds=settings.delivery.disable_after_days * 86_400,
+            patience=Patience(
+                disable_after_seconds=settings.delivery.disable_after_days * 86_400,
+                stalled_after_seconds=settings.ingest.stalled_after_seconds,
+                stalled_age_seconds=settings.ingest.stalled_age_seconds,
+            ),
         )
-        self._pulses = Pulses(SqlPulseStore(self._database, replica))
+        self._pulses = Pulses(SqlPulseStore(self._database, replica), utc=self._clock.now)
         self._relay = self._build_relay()
         self._replaying = Replaying(self._database, replica, wake=self._relay.wake)
         self._intake, self._pushes = self._build_intake()
@@ -96,7 +104,13 @@ class Gateway:
     async def _work(self) -> None:
         if not await self._prepare():
             return
-        running = [self._watch.run, self._upkeep.run, self._pulses.run]
+        running = [
+            self._clock.run,
+            self._watch.run,
+            self._upkeep.run,
+            self._pulses.run,
+            VacuumWatch(self._database).run,
+        ]
         if "ingest" in self._parts:
             running.append(self._intake.run)
         if "relay" in self._parts:
@@ -118,6 +132,7 @@ class Gateway:
                 if self._database.path is not None:
                     await self._outbox.inherit()
                 await self._watch.refresh()
+                await self._clock.read()
             except StoreUnavailable as error:
                 if tries == 0:
                     _log.error("database.unreachable", error=str(error), advice="It is tried again until it answers.")
@@ -137,7 +152,8 @@ class Gateway:
                 await SqlConfigurationStore(self._database).epoch()
         except (StoreUnavailable, TimeoutError):
             return False
-        return True
+        # Asked before the stop, answered after it: no.
+        return not self._stop.is_set()
 
     def _open_for_upkeep(self) -> Database:
         """Give upkeep connections of its own, on which a statement may take long; SQLite's one writer is shared."""
@@ -150,7 +166,12 @@ class Gateway:
         return Relay(
             outbox=self._outbox,
             destinations={
-                name: kind.open(allow_cidrs=self._settings.allow_networks, version=app.__version__)
+                name: kind.open(
+                    allow_cidrs=self._settings.allow_networks,
+                    version=app.__version__,
+                    now=self._clock.now,
+                    nameservers=settings.nameservers,
+                )
                 for name, kind in destinations.KINDS.items()
             },
             configuration=self._watch.current,
@@ -170,7 +191,7 @@ class Gateway:
         pushes = Pushes(
             PushSurroundings(
                 road_of=sources.road_of,
-                open_push=sources.open_pushing,
+                open_push=lambda source: sources.open_pushing(source, self._clock.now),
                 record=recorder.record,
                 note=store.note_source,
                 room=room,

@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from app.domain.authority import is_authority
 from app.domain.errors import SettingsError
+from app.outbound.nameservers import Nameserver, parse_nameserver
 
 PREFIX: Final = "BUCKETPOST_"
 TEST_PREFIX: Final = "BUCKETPOST_TEST_"
@@ -43,6 +44,14 @@ def _public_url(value: Any) -> Any:
 
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _nameservers(value: Any) -> Any:
+    parts = _split(value)
+    return tuple(parse_nameserver(part) for part in parts) if isinstance(parts, list) else parts
+
+
+Nameservers = Annotated[tuple[Nameserver, ...], NoDecode, BeforeValidator(_nameservers)]
 
 
 class _Section(BaseModel):
@@ -85,6 +94,12 @@ class IngestSettings(_Section):
     max_messages: int = Field(
         default=2000, ge=10, le=100_000, description="messages held and not yet recorded, at most"
     )
+    stalled_after_seconds: float = Field(
+        default=300, gt=0, le=86_400, description="a source that was failing for so long is told as stalled"
+    )
+    stalled_age_seconds: float = Field(
+        default=900, gt=0, le=1_209_600, description="so is one whose queue hands out messages that waited so long"
+    )
 
 
 class DeliverySettings(_Section):
@@ -92,6 +107,11 @@ class DeliverySettings(_Section):
 
     allow_cidrs: Networks = Field(
         default=(), description="private networks webhooks may go to, separated by commas: 10.0.0.0/8,fd00::/8"
+    )
+    nameservers: Nameservers = Field(
+        default=(),
+        description="name servers to ask for the hosts of webhooks, separated by commas: 10.0.0.2,10.0.0.3:5353; "
+        "empty: as the system does",
     )
     max_in_flight: int = Field(default=512, ge=1, le=10_000, description="attempts in flight in one process, at most")
     lease_seconds: float = Field(

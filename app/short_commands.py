@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.store.database import Database
 from app.store.migrate import migrate, prepare
 from app.store.record import SqlEventStore
+from app.store.schema import REVISION
 from app.telemetry import configure_logging
 
 
@@ -51,11 +52,11 @@ async def reading(settings: Settings, database: Database, source: Source) -> Asy
             all_received.set()
 
 
-async def migrate_database(settings: Settings) -> bool:
-    """Bring the database to this version's schema; True when something was applied."""
+async def migrate_database(settings: Settings, *, to: str = REVISION) -> bool:
+    """Bring the database to this version's schema, or back to an earlier one; True when anything was done."""
     configure_logging(form=settings.log.format, level="warning")
     database = Database(settings.database_url.get_secret_value(), pool_size=2, command_seconds=None)
     try:
-        return await migrate(database)
+        return await migrate(database, to=to)
     finally:
         await database.aclose()

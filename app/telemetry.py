@@ -47,11 +47,37 @@ WINDOW_BYTES: Final = Gauge(
     "bucketpost_window_bytes", "Bytes of deliveries that lanes have in memory.", registry=REGISTRY
 )
 LANES_HELD: Final = Gauge("bucketpost_lanes_held", "Lanes this replica holds a lease on.", registry=REGISTRY)
+LEASES_LOST: Final = Counter(
+    "bucketpost_leases_lost",
+    "Leases that ran out before this replica was done and that others took.",
+    registry=REGISTRY,
+)
+SETTLEMENTS_REFUSED: Final = Counter(
+    "bucketpost_settlements_refused",
+    "Retries and deaths not written down because their lease was lost; whoever has the lane tries them.",
+    registry=REGISTRY,
+)
+CLOCK_SKEW: Final = Gauge(
+    "bucketpost_clock_skew_seconds", "How far this machine's clock is ahead of the database's.", registry=REGISTRY
+)
 PUSHES: Final = Counter(
     "bucketpost_pushes", "Pushes heard, by road and what became of them.", ["road", "result"], registry=REGISTRY
 )
 MESSAGES_HELD: Final = Gauge(
     "bucketpost_messages_held", "Messages received and not yet acknowledged.", registry=REGISTRY
+)
+OLDEST_TRANSACTION_SECONDS: Final = Gauge(
+    "bucketpost_database_oldest_transaction_seconds",
+    "Age of the oldest transaction that keeps PostgreSQL from cleaning up dead rows.",
+    registry=REGISTRY,
+)
+SNAPSHOT_AGE: Final = Gauge(
+    "bucketpost_database_snapshot_age",
+    "Transactions begun since the oldest snapshot or replication slot that keeps PostgreSQL from cleaning up.",
+    registry=REGISTRY,
+)
+DEAD_ROWS: Final = Gauge(
+    "bucketpost_outbox_dead_rows", "Dead rows of the outbox that PostgreSQL has not cleaned up.", registry=REGISTRY
 )
 
 

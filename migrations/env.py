@@ -1,4 +1,7 @@
-"""How alembic reaches the database: through the connection that app.store.migrate hands over, in its transaction."""
+"""How alembic reaches the database: through the connection that app.store.migrate hands over.
+
+On PostgreSQL each revision is a transaction; on SQLite all are part of the one they are handed.
+"""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -15,9 +18,10 @@ def run() -> None:
         connection=connection,
         target_metadata=metadata,
         compare_type=True,
-        transaction_per_migration=False,
+        transaction_per_migration=True,
     )
-    context.run_migrations()
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 run()

@@ -15,7 +15,7 @@ from app.api.openapi import problems
 from app.api.paging import Page, PageQuery, cut_page, read_cursor
 from app.api.state import State
 from app.domain.ids import DeliveryKey, public_id
-from app.domain.verdict import DeadReason, DeliveryStatus
+from app.domain.verdict import CancelReason, DeadReason, DeliveryStatus
 from app.store import deliveries
 from app.store.deliveries import Attempt, Delivery, DeliveryFilter
 from app.store.place import Place
@@ -41,7 +41,9 @@ class DeliveryView(BaseModel):
     subscription_id: str
     endpoint_id: str
     status: DeliveryStatus
-    reason: DeadReason | None = Field(description="Why it is dead; null otherwise.")
+    reason: DeadReason | CancelReason | None = Field(
+        description="Why it is dead, or `late` where it was cancelled as too old; null otherwise."
+    )
     due_at: UtcTime | None = Field(description="When it is tried next; null when it is over.")
     created_at: UtcTime
     ended_at: UtcTime | None = Field(description="When it ended; null while it is pending.")

@@ -16,6 +16,7 @@ from app.domain.configuration import (
     JSON,
     Consequence,
     Endpoint,
+    Late,
     OnDead,
     Ordering,
 )
@@ -29,6 +30,7 @@ LONGEST_DELAY_SECONDS: Final = 7 * 86_400
 LONGEST_AGE_SECONDS: Final = 30 * 86_400
 HIGHEST_RATE: Final = 100_000
 MOST_ANSWERS: Final = 100
+LONGEST_WINDOW_SECONDS: Final = 60
 
 _READ_ONLY: Final = ("id", "state", "disabled_at", "disabled_reason", "created_at", "updated_at")
 _Answer = Annotated[str, Field(pattern=r"^[1-5]([0-9]{2}|xx)$", description="A status code, or a class such as 4xx.")]
@@ -69,6 +71,18 @@ class EndpointFields(BaseModel):
     on_dead: OnDead = Field(
         default="skip",
         description="Ordered, and one is dead: those that waited for it go on, or stay until it is retried.",
+    )
+    reorder_window_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=LONGEST_WINDOW_SECONDS,
+        description="With `ordering: key`: each delivery waits for so long, and of those of an object that are owed "
+        "then the oldest goes first, where the store's sequencer tells; else by arrival.",
+    )
+    late: Late = Field(
+        default="deliver",
+        description="With `ordering: key`: what becomes of an event that is older than what the receiver has of its "
+        "object, where the sequencer tells: sent, sent with `Bucketpost-Late: true`, or cancelled, reason `late`.",
     )
     timeout_seconds: float = Field(
         default=15, gt=0, le=LONGEST_TIMEOUT_SECONDS, description="How long one attempt may take."
@@ -172,13 +186,17 @@ def _validated(
     state: ApiState, kind: DestinationKind, fields: EndpointFields, config: Mapping[str, JSON], secret: bytes | None
 ) -> NewEndpoint:
     checked = validate(kind.config, dict(config), under=("config",), context={"allow_cidrs": state.allow_cidrs})
+    ordering = fields.ordering or kind.default_ordering
+    _check_places(fields, ordering)
     return NewEndpoint(
         name=fields.name,
         kind=fields.kind,
         config=checked.model_dump(mode="json"),
         secret=secret,
-        ordering=fields.ordering or kind.default_ordering,
+        ordering=ordering,
         on_dead=fields.on_dead,
+        reorder_window_seconds=fields.reorder_window_seconds,
+        late=fields.late,
         timeout_seconds=fields.timeout_seconds,
         max_in_flight=fields.max_in_flight,
         rate_limit_per_second=fields.rate_limit_per_second,
@@ -189,6 +207,21 @@ def _validated(
     )
 
 
+def _check_places(fields: EndpointFields, ordering: Ordering) -> None:
+    """Refuse what only makes sense among the deliveries of one object. Raises Problem."""
+    wrong = {
+        "/reorder_window_seconds": fields.reorder_window_seconds > 0,
+        "/late": fields.late != "deliver",
+    }
+    errors = [
+        FieldError(pointer=pointer, detail=f"This needs `ordering: key`; the endpoint has `{ordering}`.")
+        for pointer, is_said in wrong.items()
+        if is_said and ordering != "key"
+    ]
+    if errors:
+        raise invalid(errors)
+
+
 def _as_fields(endpoint: Endpoint) -> JSON:
     return {
         "name": endpoint.name,
@@ -196,6 +229,8 @@ def _as_fields(endpoint: Endpoint) -> JSON:
         "config": dict(endpoint.config),
         "ordering": endpoint.ordering,
         "on_dead": endpoint.on_dead,
+        "reorder_window_seconds": endpoint.reorder_window_seconds,
+        "late": endpoint.late,
         "timeout_seconds": endpoint.timeout_seconds,
         "max_in_flight": endpoint.max_in_flight,
         "rate_limit_per_second": endpoint.rate_limit_per_second,

@@ -15,7 +15,7 @@ from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
 from app.destinations.signing import secret_text
-from app.domain.configuration import Consequence, Endpoint, OnDead, Ordering
+from app.domain.configuration import Consequence, Endpoint, Late, OnDead, Ordering
 from app.domain.ids import EndpointId, public_id
 from app.store import endpoints
 from app.store.epoch import lock_changes
@@ -36,6 +36,8 @@ class EndpointView(BaseModel):
     disabled_reason: str | None
     ordering: Ordering
     on_dead: OnDead
+    reorder_window_seconds: float
+    late: Late
     timeout_seconds: float
     max_in_flight: int
     rate_limit_per_second: float | None
@@ -114,6 +116,7 @@ async def change_endpoint(tenant: Tenant, state: State, endpoint_id: str, patch:
         wanted = read_changed(state, found, drop_unchanged(EndpointFields, patch, _view(state, found)))
         changed = await endpoints.change(connection, wanted.onto(found))
     state.changed()
+    state.wake(frozenset({changed.lane_id}))
     return _view(state, changed)
 
 
@@ -159,6 +162,8 @@ def _view(state: ApiState, endpoint: Endpoint) -> EndpointView:
         disabled_reason=endpoint.disabled_reason,
         ordering=endpoint.ordering,
         on_dead=endpoint.on_dead,
+        reorder_window_seconds=endpoint.reorder_window_seconds,
+        late=endpoint.late,
         timeout_seconds=endpoint.timeout_seconds,
         max_in_flight=endpoint.max_in_flight,
         rate_limit_per_second=endpoint.rate_limit_per_second,

@@ -39,20 +39,22 @@ class EventQuery(PageQuery):
 
     bucket: TextParameter = Field(default="", description="The bucket's name.")
     key_prefix: str = Field(default="", description="What the decoded key begins with, compared by its bytes.")
-    type: TextParameter = Field(default="", description="S3's name, with or without `s3:`; a family ends in `*`.")
+    type: TextParameter = Field(
+        default="", description="S3's name, with or without `s3:`, or an operator event's; a family ends in `*`."
+    )
     since: InstantParameter | None = Field(default=None, description="The first `time` that is listed.")
     until: InstantParameter | None = Field(default=None, description="The first `time` that is listed no more.")
 
 
 class EventView(BaseModel):
-    """What S3 said of one change of one object; what it did not say is null."""
+    """What S3 said of one change of one object, or an operator event; what was not said is null."""
 
     id: str
-    type: str = Field(description="S3's name: `s3:ObjectCreated:Put`.")
+    type: str = Field(description="S3's name: `s3:ObjectCreated:Put`; of an operator event its own.")
     change: Change
-    bucket: str
-    key: str = Field(description="The decoded key; bytes that are no UTF-8 are shown as U+FFFD.")
-    received_key: str = Field(description="The key as it was received.")
+    bucket: str | None
+    key: str | None = Field(description="The decoded key; bytes that are no UTF-8 are shown as U+FFFD.")
+    received_key: str | None = Field(description="The key as it was received.")
     version_id: str | None
     size: int | None
     etag: str | None = Field(description="Without quotes.")

@@ -40,7 +40,9 @@ class ReplayFilter(BaseModel):
     )
     bucket: TextParameter | None = Field(default=None, description="The bucket's name.")
     key_prefix: TextParameter = Field(default="", description="What the decoded key begins with.")
-    type: TextParameter | None = Field(default=None, description="S3's name; a family ends in `*`.")
+    type: TextParameter | None = Field(
+        default=None, description="S3's name, or an operator event's; a family ends in `*`."
+    )
     since: InstantParameter | None = Field(default=None, description="The first `time` of an event that is taken.")
     until: InstantParameter | None = Field(default=None, description="The first `time` that is taken no more.")
     status: DeliveryStatus | None = Field(

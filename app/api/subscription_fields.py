@@ -23,7 +23,11 @@ class FilterFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     buckets: _Names = Field(default=[], description="Globs with `*` and `?`.")
-    events: _Names = Field(default=[], description="S3's names, with or without `s3:`, with S3's wildcards.")
+    events: _Names = Field(
+        default=[],
+        description="S3's names, with or without `s3:`, with S3's wildcards; operator events by name or `gateway.*`: "
+        "they are taken only so, and whatever the other members say.",
+    )
     key_prefix: _KeyPart = Field(default="", description="What the decoded key begins with.")
     key_suffix: _KeyPart = Field(default="", description="What the decoded key ends with.")
 

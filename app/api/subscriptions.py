@@ -18,6 +18,7 @@ from app.api.subscription_fields import FilterFields, SubscriptionFields, as_fie
 from app.domain.configuration import Endpoint, Format, Subscription
 from app.domain.ids import EndpointId, SubscriptionId, parse_id, public_id
 from app.domain.matching import unknown_events
+from app.domain.operator_event import is_operator_name
 from app.store import endpoints, subscriptions
 from app.store.epoch import lock_changes
 from app.store.place import Place
@@ -43,7 +44,7 @@ class SubscriptionView(BaseModel):
 class SubscriptionWritten(SubscriptionView):
     """A subscription as it was written down, and what may be amiss with it."""
 
-    warnings: list[str] = Field(description="Event names that S3 does not know: they are matched all the same.")
+    warnings: list[str] = Field(description="Event names that nobody knows: they are matched all the same.")
 
 
 class SubscriptionPage(Page[SubscriptionView]):
@@ -145,6 +146,8 @@ def _resolve(state: ApiState, fields: SubscriptionFields, endpoint: Endpoint | N
     """Fill in what the endpoint's kind decides. Raises Problem when there is no endpoint."""
     if endpoint is None:
         raise _no_endpoint()
+    if fields.format == "s3" and any(map(is_operator_name, fields.filter.events)):
+        raise invalid_field("/format", "Operator events have no record of S3's: choose another format for them.")
     return NewSubscription(
         name=fields.name,
         endpoint_id=endpoint.id,

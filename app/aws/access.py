@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from app.aws.partitions import is_aws_host
+
 # A new partition's name follows the pattern too: aws, aws-cn, aws-us-gov, aws-iso-b.
 _ROLE_ARN: Final = re.compile(
     r"arn:aws(?:-[a-z]+)*:iam::\d{12}:role/(?:[\x21-\x7e]{1,510}/)?[\w+=,.@-]{1,64}", re.ASCII
 )
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
-_AWS_DOMAINS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Access:
 
 def is_aws(url: str) -> bool:
     """Tell whether a URL is one of AWS's own, a VPC endpoint's among them."""
-    return (urlsplit(url).hostname or "").rstrip(".").endswith(_AWS_DOMAINS)
+    return is_aws_host(urlsplit(url).hostname or "")
 
 
 def checked_role_arn(text: str) -> str:

@@ -5,7 +5,6 @@ The library is imported at the first use and in a thread: importing it and readi
 
 import asyncio
 import functools
-import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.aws.access import Access
 from app.aws.roles import AssumedRole
-from app.outbound.chosen import leads_to_metadata
+from app.outbound.guard import guarded_socket, judge_metadata
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
-__all__ = ["Access", "client", "guarded_socket", "new_session"]
+__all__ = ["Access", "client", "new_session"]
 
 CONNECT_SECONDS: Final = 5
 # Assuming a role is part of the call that needs it, and must fail before that call's own limit to be told apart.
@@ -49,7 +48,7 @@ async def client(
         read_timeout=read_seconds,
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": 2},
-        connector_args={"socket_factory": guarded_socket},
+        connector_args={"socket_factory": guarded_socket(judge_metadata)},
     )
     # The stubs know a type a service; this is any of them.
     opened: Any = shared.create_client(
@@ -73,16 +72,6 @@ async def new_session(service: str, access: Access) -> "AioSession":
     return session
 
 
-def guarded_socket(
-    address: tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]],
-) -> socket.socket:
-    """Make a socket, unless a name led to a metadata address."""
-    family, kind, protocol, _, (host, *_) = address
-    if leads_to_metadata(host):
-        raise OSError(f"{host} is a metadata address")
-    return socket.socket(family, kind, protocol)
-
-
 def _sts(session: "AioSession", access: Access, service: str, **credentials: str | None) -> Any:
     """Open the client that assumes roles, in the way the library's fetcher asks for it."""
     from aiobotocore.config import AioConfig  # noqa: PLC0415 -- imported when needed, see the top
@@ -91,7 +80,7 @@ def _sts(session: "AioSession", access: Access, service: str, **credentials: str
         connect_timeout=STS_CONNECT_SECONDS,
         read_timeout=STS_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 1},
-        connector_args={"socket_factory": guarded_socket},
+        connector_args={"socket_factory": guarded_socket(judge_metadata)},
     )
     opened: Any = session.create_client
     return opened(service, region_name=access.region, endpoint_url=access.sts_url, config=settings, **credentials)

@@ -11,15 +11,21 @@ from app.destinations.kafka_config import KafkaConfig
 from app.destinations.webhook import Webhook
 from app.destinations.webhook_config import WebhookConfig, hide_headers
 from app.domain.configuration import JSON, Format, Ordering
-from app.domain.ports import Destination
+from app.domain.ports import Destination, Now
 from app.outbound.guard import Network
+from app.outbound.nameservers import Nameserver
 
 
 class Open(Protocol):
     """Makes the one destination of a kind, without any call yet and outside of an event loop too."""
 
-    def __call__(self, *, allow_cidrs: Sequence[Network], version: str) -> Destination:
-        """Take the private networks the installation opened, and the version to introduce ourselves with."""
+    def __call__(
+        self, *, allow_cidrs: Sequence[Network], version: str, now: Now, nameservers: Sequence[Nameserver] = ()
+    ) -> Destination:
+        """Take the private networks the installation opened, the version to introduce ourselves with, and the clock.
+
+        `nameservers` are asked for the hosts of webhooks; without any, the system is.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

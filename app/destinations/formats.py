@@ -63,14 +63,23 @@ def kafka_message(owed: Owed) -> KafkaMessage:
     body, content_type = _body(owed.format, stored)
     headers = {f"ce_{name}": value for name, value in _attributes(stored.event).items()}
     headers |= {"content-type": content_type, "idempotency-key": owed.idempotency_key}
+    if owed.is_late:
+        headers["bucketpost-late"] = "true"
     return KafkaMessage(
-        key=stored.event.bucket.encode() + b"/" + stored.event.key,
+        key=_kafka_key(stored.event),
         value=body,
         headers=tuple((name, value.encode()) for name, value in headers.items()),
     )
 
 
+def _kafka_key(event: Event) -> bytes:
+    return event.key if event.is_operator_event else event.bucket.encode() + b"/" + event.key
+
+
 def _body(form: Format, stored: StoredEvent) -> tuple[bytes, str]:
+    if form == "s3" and stored.event.is_operator_event:
+        # No filter may ask for it, but one may have asked for another format when this came to be owed.
+        form = "standard"
     match form:
         case "standard":
             return _standard(stored), JSON_TYPE
@@ -87,7 +96,12 @@ def _body(form: Format, stored: StoredEvent) -> tuple[bytes, str]:
 def _standard(stored: StoredEvent) -> bytes:
     """Write the payload that Standard Webhooks 1.0 recommends: type, the event's own time, the event."""
     event = stored.event
-    return _json({"type": event.type, "timestamp": instant_text(event.time), "data": event_fields(stored)})
+    data = _operator_data(event) if event.is_operator_event else event_fields(stored)
+    return _json({"type": event.type, "timestamp": instant_text(event.time), "data": data})
+
+
+def _operator_data(event: Event) -> dict[str, JSON]:
+    return {"id": public_id("evt", event.id), **json.loads(event.record)}
 
 
 def _structured(event: Event) -> bytes:
@@ -102,11 +116,12 @@ def _attributes(event: Event) -> dict[str, str]:
     Where the store names no region its place in `source` stays empty, so that the third part is always the bucket.
     """
     place = f"{event.region or ''}.{event.bucket}"
+    is_operators = event.is_operator_event
     attributes = {
         "specversion": "1.0",
         "id": public_id("evt", event.id),
-        "type": f"com.amazonaws.s3.{canonical_name(event.type)}",
-        "source": f"aws:s3.{quote(place, safe=_KEPT_IN_URIS)}",
+        "type": f"com.bucketpost.{event.type}" if is_operators else f"com.amazonaws.s3.{canonical_name(event.type)}",
+        "source": "bucketpost" if is_operators else f"aws:s3.{quote(place, safe=_KEPT_IN_URIS)}",
         "subject": event.key_text,
         "time": instant_text(event.time),
     }

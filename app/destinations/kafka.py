@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final, Self
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.domain.ports import Now
 from app.outbound.guard import Network
+from app.outbound.nameservers import Nameserver
 
 if TYPE_CHECKING:
     from app.destinations.kafka_writer import KafkaWriter
@@ -26,7 +28,14 @@ class Kafka:
     _writer: "KafkaWriter | None" = field(default=None, init=False)
 
     @classmethod
-    def open(cls, *, allow_cidrs: Sequence[Network], version: str) -> Self:  # noqa: ARG003 -- every kind is opened alike
+    def open(
+        cls,
+        *,
+        allow_cidrs: Sequence[Network],  # noqa: ARG003 -- every kind is opened alike
+        version: str,  # noqa: ARG003 -- likewise
+        now: Now,  # noqa: ARG003 -- likewise
+        nameservers: Sequence[Nameserver] = (),  # noqa: ARG003 -- likewise
+    ) -> Self:
         """Make one; nothing is loaded or connected before the first send. Brokers are not bound to `allow_cidrs`."""
         return cls()
 

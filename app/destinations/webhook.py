@@ -5,10 +5,8 @@ What may be set is in webhook_config.py, what an answer means in answer.py.
 
 import asyncio
 import io
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final, Self
 
@@ -21,8 +19,10 @@ from app.destinations.signing import sign
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
+from app.domain.ports import Now
 from app.outbound.guard import Network, guarded_socket, parse_url, private_judge
-from app.outbound.resolver import GuardedResolver
+from app.outbound.nameservers import Nameserver, ask_nameservers
+from app.outbound.resolver import LOOKUP_SECONDS, GuardedResolver, ask_system
 
 CLOSE_SECONDS: Final = 2.0
 # Beyond this aiohttp warns of bytes that are written in one piece.
@@ -54,13 +54,17 @@ class Webhook:
 
     allow_cidrs: Sequence[Network]
     version: str
+    now: Now
+    nameservers: Sequence[Nameserver] = ()
     _kept_alive: aiohttp.ClientSession | None = field(default=None, init=False)
     _fresh: aiohttp.ClientSession | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, *, allow_cidrs: Sequence[Network], version: str) -> Self:
-        """Make one; nothing is connected before the first send."""
-        return cls(allow_cidrs=tuple(allow_cidrs), version=version)
+    def open(
+        cls, *, allow_cidrs: Sequence[Network], version: str, now: Now, nameservers: Sequence[Nameserver] = ()
+    ) -> Self:
+        """Make one; nothing is connected before the first send. `now` dates signatures and reads others' dates."""
+        return cls(allow_cidrs=tuple(allow_cidrs), version=version, now=now, nameservers=tuple(nameservers))
 
     @property
     def batch_limit(self) -> int:
@@ -97,7 +101,7 @@ class Webhook:
 
     def _request(self, endpoint: Endpoint, owed: Owed) -> _Request:
         message = http_message(owed)
-        key, timestamp = owed.idempotency_key, int(time.time())
+        key, timestamp = owed.idempotency_key, int(self.now().timestamp())
         own = endpoint.config.get("headers")
         headers = {name: str(value) for name, value in own.items()} if isinstance(own, dict) else {}
         headers |= message.headers
@@ -107,6 +111,8 @@ class Webhook:
             "webhook-id": key,
             "webhook-timestamp": str(timestamp),
         }
+        if owed.is_late:
+            headers["Bucketpost-Late"] = "true"
         if endpoint.secret is not None:
             headers["webhook-signature"] = sign(endpoint.secret, message_id=key, timestamp=timestamp, body=message.body)
         return _Request(url=parse_url(str(endpoint.config["url"])), headers=headers, body=message.body)
@@ -132,20 +138,21 @@ class Webhook:
         ) as response:
             progress.answer = answer = Answer(
                 status=response.status,
-                retry_after_seconds=parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+                retry_after_seconds=parse_retry_after(response.headers.get("Retry-After"), self.now()),
             )
             await answer.read(response)
         return answer
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         judge = private_judge(self.allow_cidrs)
+        ask = ask_nameservers(self.nameservers, within_seconds=LOOKUP_SECONDS) if self.nameservers else ask_system
         traces = aiohttp.TraceConfig()
         traces.on_connection_reuseconn.append(_note_reuse)
         traces.on_request_headers_sent.append(_note_sent)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # the relay bounds what is in flight, for each endpoint and in all
-                resolver=GuardedResolver(judge),
+                resolver=GuardedResolver(judge, ask=ask),
                 socket_factory=guarded_socket(judge),
                 use_dns_cache=False,
                 force_close=force_close,

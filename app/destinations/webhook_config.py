@@ -21,7 +21,7 @@ _NOT_THEIRS: Final = frozenset(
     {
         "host", "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
         "trailer", "transfer-encoding", "upgrade", "content-length", "content-encoding", "expect",
-        "content-type", "user-agent", "idempotency-key",
+        "content-type", "user-agent", "idempotency-key", "bucketpost-late",
     }
 )  # fmt: skip
 _NOT_THEIR_PREFIXES: Final = ("webhook-", "ce-")

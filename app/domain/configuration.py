@@ -12,6 +12,8 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 Format = Literal["standard", "s3", "cloudevents", "cloudevents-binary"]
 Ordering = Literal["none", "key", "endpoint"]
 OnDead = Literal["skip", "block"]
+Late = Literal["deliver", "mark", "drop"]
+"""What becomes of an event of an object whose receiver has a newer one already: sent, sent with a mark, not sent."""
 Consequence = Literal["deliver", "retry", "retry_briefly", "die", "disable"]
 """What follows from an answer: it counts as delivered; it is tried again by the whole schedule, or five times; the
 delivery is dead; the endpoint is disabled too."""
@@ -30,6 +32,7 @@ DEFAULT_SCHEDULE_SECONDS: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0,
 class Endpoint:
     """A registered target: `config` is its kind's own, `secret` a webhook's raw signing key, `lane_id` its queue.
 
+    `reorder_window_seconds`: how long one of `ordering: key` waits for older ones of its object that come later.
     `answers` says what follows from an answer, by code (`"404"`) or class (`"4xx"`), where it is not the table's rule.
     `max_age_seconds`: a delivery older than that is not tried again. `rate_limit_per_second`: over all replicas.
     A disabled or paused endpoint gets nothing; what it is owed stays owed.
@@ -44,6 +47,8 @@ class Endpoint:
     secret: bytes | None
     ordering: Ordering = "none"
     on_dead: OnDead = "skip"
+    reorder_window_seconds: float = 0.0
+    late: Late = "deliver"
     timeout_seconds: float = 15.0
     max_in_flight: int = 8
     rate_limit_per_second: float | None = None
@@ -55,6 +60,16 @@ class Endpoint:
     disabled_reason: str | None = None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def minds_places(self) -> bool:
+        """Whether it matters where the store puts an event among those of its object."""
+        return self.ordering == "key" and (self.reorder_window_seconds > 0 or self.late != "deliver")
+
+    @property
+    def aim(self) -> tuple[object, ...]:
+        """Give what a receiver's answer hangs on: how one fared with another aim says nothing of this one."""
+        return self.config, self.timeout_seconds, self.answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

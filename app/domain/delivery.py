@@ -22,15 +22,26 @@ class Health:
 class Lease:
     """A claim on a lane, with an end and a fence: the number that tells this claim from every later one.
 
-    `health` is how the lane fared when it was claimed; `is_on_trial` when it was suspended in its present failures: one
-    attempt at a time tells whether its receiver is back.
+    `health` is how the lane fared when it was claimed, `failing_seconds` for how long by then; `is_on_trial` when it
+    was suspended in its present failures: one attempt at a time tells whether its receiver is back; `is_recovering`
+    while what came in an outage that is over is played back.
     """
 
     lane_id: LaneId
     endpoint_id: EndpointId
     fence: int
     health: Health = Health()
+    failing_seconds: float = 0.0
     is_on_trial: bool = False
+    is_recovering: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InOrder:
+    """How an ordered lane is read: by arrival, or by place where `is_reordered`; `with_marks`, those too."""
+
+    is_reordered: bool = False
+    with_marks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +49,12 @@ class Owed:
     """A delivery still owed, as the outbox hands it to the relay.
 
     `row_id` is its place in the outbox; `tries` all tries so far; `failures` those of the present schedule.
-    `age_seconds` since it was owed, by the database's clock, when it was handed out.
+    `owed_at`: since when it is owed, as created or anew; `age_seconds` since then, by the database's clock, when it was
+    handed out.
     `order_key` is shared by deliveries of the lane that must go one after the other.
+    `place` is the event's, noted when it was recorded for an endpoint that minds places; None for what a person asked
+    for since. `mark` is the newest place that the receiver had of its object when this was handed out.
+    One that `is_late` is older than that, and to be sent with a word about it.
     `stored` is None when the event is no longer kept: then it is dead with reason `expired`.
     """
 
@@ -51,9 +66,12 @@ class Owed:
     format: Format
     tries: int
     failures: int
-    created_at: datetime
+    owed_at: datetime
     age_seconds: float
     order_key: int | None = None
+    place: bytes | None = None
+    mark: bytes | None = None
+    is_late: bool = False
     stored: StoredEvent | None
 
     @property
@@ -68,7 +86,8 @@ class Settlement:
 
     `outcome` is None for an ending without a try (attempt number 0). `started_seconds_ago` dates the try's start
     against the database's clock at the moment of settling. `health` is how the lane fares with this, where
-    that changed. A dead one that `blocks` keeps back those that come after it until somebody sees to it.
+    that changed. A dead one that `blocks` keeps back those that come after it until somebody sees to it. `reached` is
+    the place that the receiver has come to with this, where its endpoint looks for late ones.
     """
 
     lease: Lease
@@ -78,6 +97,7 @@ class Settlement:
     started_seconds_ago: float
     health: Health | None = None
     blocks: bool = False
+    reached: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,9 @@ Change = Literal[
     "other",
 ]
 
-Dialect = Literal["aws", "eventbridge", "minio", "rustfs", "ceph", "versitygw", "r2", "other"]
-"""Who wrote a record, which says how its sequencer compares. EventBridge and R2 have shapes of their own, the others
-write S3 records."""
+Dialect = Literal["aws", "eventbridge", "minio", "rustfs", "ceph", "versitygw", "r2", "gateway", "other"]
+"""Who wrote a record, which says how its sequencer compares. EventBridge, R2 and the gateway have shapes of their own,
+the others write S3 records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,11 @@ class Event:
     def key_text(self) -> str:
         """The decoded key for people and JSON: bytes that are not UTF-8 become U+FFFD."""
         return self.key.decode("utf-8", "replace")
+
+    @property
+    def is_operator_event(self) -> bool:
+        """Whether the gateway tells of itself: then there is no bucket, and `key` is the id of what it tells of."""
+        return self.dialect == "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,15 @@ from datetime import UTC, date, datetime
 from typing import Final, assert_never
 
 from app.domain.configuration import Ordering
-from app.domain.ids import DeliveryKey, EventId, ReplayId, SubscriptionId, TenantId
+from app.domain.ids import ID_BYTES, DeliveryKey, EventId, ReplayId, SubscriptionId, TenantId
 
 TRUSTED_SEQUENCER_DIGITS: Final = 16
 # The same in every event of some writer, so they name no request: moto's EventBridge (taken from an example in Amazon's
 # guide), LocalStack's EventBridge, the test event of Lambda's console and of `sam local generate-event`, and what Ceph
 # RGW says for its own lifecycle and sync.
 CONSTANT_REQUEST_IDS: Final = frozenset({"N4N7GDK58NMKJ12R", "RKREYG1RN2X92YX6", "EXAMPLE123456789", "0"})
+# A delivery's key begins as its event's id does.
+_SHARED_BYTES: Final = 4
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _NANOSECOND_SOURCES: Final = frozenset({"minio:s3", "rustfs:s3"})
 # Ceph writes the memory of (seconds, nanoseconds), two little-endian numbers of 32 bits, as hex.
@@ -106,14 +108,29 @@ def identify(said: Said) -> tuple[EventId, date]:
     return EventId(seconds.to_bytes(4, "big") + digest[:12]), moment.date()
 
 
+def operator_event_id(tenant_id: TenantId, event_type: str, about: str, at: datetime) -> EventId:
+    """Give the id of what the gateway tells of itself: one of a kind, a thing and a moment."""
+    moment = at.astimezone(UTC)
+    seconds = int(moment.timestamp()) & 0xFFFFFFFF
+    digest = _hash((b"op1", tenant_id, event_type, about, moment.isoformat(timespec="microseconds")))
+    return EventId(seconds.to_bytes(4, "big") + digest[:12])
+
+
 def delivery_key(event_id: EventId, subscription_id: SubscriptionId) -> DeliveryKey:
     """Give the one key of event and subscription; it keeps the event's prefix, for the index's sake."""
-    return DeliveryKey(event_id[:4] + _hash((b"dl1", event_id, subscription_id))[:12])
+    digest = _hash((b"dl1", event_id, subscription_id))
+    return DeliveryKey(event_id[:_SHARED_BYTES] + digest[: ID_BYTES - _SHARED_BYTES])
+
+
+def keys_of_event(event_id: bytes) -> tuple[bytes, bytes]:
+    """Give the lowest and the highest key that a delivery of an event can have: few others lie between."""
+    shared, free = event_id[:_SHARED_BYTES], ID_BYTES - _SHARED_BYTES
+    return shared + b"\x00" * free, shared + b"\xff" * free
 
 
 def replayed_key(key: DeliveryKey, replay_id: ReplayId) -> DeliveryKey:
     """Give the key of a delivery that a replay owes under a new one; the same for the same replay."""
-    return DeliveryKey(key[:4] + _hash((b"rp1", key, replay_id))[:12])
+    return DeliveryKey(key[:_SHARED_BYTES] + _hash((b"rp1", key, replay_id))[: ID_BYTES - _SHARED_BYTES])
 
 
 def order_key(ordering: Ordering, bucket: str, key: bytes) -> int | None:

@@ -1,10 +1,11 @@
 """The seams: what the two halves need from sources, store and destinations. Each method states its promise."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from app.domain.configuration import Configuration, Endpoint, SourceState
-from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.ids import LaneId, SourceId
 from app.domain.message import Heard, Message, Pushed, QueueMeasure, Recorded
 from app.domain.outcome import Outcome
@@ -114,11 +115,11 @@ class Outbox(Protocol):
         """Prolong leases; the answer names those still held, every other one is lost."""
 
     async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
         """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`.
 
-        With `in_order`, by row: nothing is given before what it must come after, unless that stands in `leave_out` or
+        With `in_order`, by turn: nothing is given before what it must come after, unless that stands in `leave_out` or
         earlier in the answer; what waits for others is put off with them. Changes nothing else.
         """
 
@@ -142,6 +143,12 @@ class Outbox(Protocol):
         """Wake lanes that have something due and sleep, cancel a slice of what deleted subscriptions owed.
 
         The guarantee behind every hint; one replica at a time does it. Gives the number of lanes woken.
+        """
+
+    async def retire(self) -> None:
+        """Say that this replica takes no more lanes: the others share all there are; what it holds stays its own.
+
+        A later survey says that it is back.
         """
 
     async def leave(self) -> None:
@@ -168,6 +175,9 @@ class Destination(Protocol):
 
 Wake = Callable[[frozenset[LaneId]], None]
 """Tell the relay of this process that lanes have something owed: a hint, never a promise."""
+
+Now = Callable[[], datetime]
+"""Tell the time, in UTC: the database's, whatever this machine's clock says."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Wait for a span in seconds; tests hand in their own."""

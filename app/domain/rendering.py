@@ -14,13 +14,14 @@ from app.domain.ids import public_id
 def event_fields(stored: StoredEvent) -> dict[str, JSON]:
     """Give an event as REST shows it, in that order; what S3 did not say is None. `extra` is parsed."""
     event = stored.event
+    is_of_object = not event.is_operator_event
     return {
         "id": public_id("evt", event.id),
         "type": event.type,
         "change": event.change,
-        "bucket": event.bucket,
-        "key": event.key_text,
-        "received_key": event.received_key,
+        "bucket": event.bucket if is_of_object else None,
+        "key": event.key_text if is_of_object else None,
+        "received_key": event.received_key if is_of_object else None,
         "version_id": event.version_id,
         "size": event.size,
         "etag": event.etag,

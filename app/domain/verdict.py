@@ -14,6 +14,7 @@ DeliveryStatus = Literal["pending", "delivered", "dead", "cancelled"]
 DeadReason = Literal[
     "exhausted", "gone", "refused", "address_refused", "expired", "topic_missing", "too_large", "unsendable"
 ]
+CancelReason = Literal["late"]
 
 RETRY_AFTER_LIMIT_SECONDS: Final = 86_400.0
 JITTER: Final = 0.2
@@ -48,15 +49,19 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What follows from a try. `pending` has a delay; `dead` has a reason, and may disable the endpoint."""
+    """What follows from a try. `pending` has a delay; `dead` has a reason, and may disable the endpoint.
+
+    What is `cancelled` by rule has a reason too.
+    """
 
     status: DeliveryStatus
     delay_seconds: float = 0.0
-    reason: DeadReason | None = None
+    reason: DeadReason | CancelReason | None = None
     disables: bool = False
 
 
 DELIVERED: Final = Verdict(status="delivered")
+LATE: Final = Verdict(status="cancelled", reason="late")
 
 
 def judge(outcome: Outcome, *, failures: int, age_seconds: float, policy: Policy, random: float) -> Verdict:

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from statistics import median_low
 from typing import Final
 
@@ -17,7 +17,7 @@ import structlog
 from app.domain.errors import StoreError
 from app.domain.ids import SourceId
 from app.domain.message import Heard, QueueMeasure
-from app.domain.ports import PulseStore, Sleep
+from app.domain.ports import Now, PulseStore, Sleep
 from app.domain.pulse import Pulse
 from app.ingest.room import first_of
 
@@ -35,11 +35,6 @@ _SPANS: Final = int(RATE_SECONDS / NOTE_SECONDS) + 1
 _log = structlog.get_logger(__name__)
 
 
-def utc_now() -> datetime:
-    """Tell the time by the clock of this machine."""
-    return datetime.now(UTC)
-
-
 class Pulses:
     """Counts for every source of the process, and writes down what changed."""
 
@@ -47,9 +42,9 @@ class Pulses:
         self,
         store: PulseStore,
         *,
+        utc: Now,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
-        utc: Callable[[], datetime] = utc_now,
     ) -> None:
         """Take the store; nothing is written before `run`."""
         self._store = store

@@ -24,7 +24,8 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 # Decoding gives way to the rest of the process after this long.
 DECODING_SECONDS: Final = 0.005
 FIRST_PAUSE_SECONDS: Final = 0.1
-LONGEST_PAUSE_SECONDS: Final = 3.0
+# A commit then comes within a second of the database, so that what waited is delivered within two.
+LONGEST_PAUSE_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 

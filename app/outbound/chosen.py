@@ -18,12 +18,12 @@ def checked_url(text: str) -> str:
         raise ValueError("must be a URL with http:// or https:// and a host")
     if parts.username is not None or any(character.isspace() or character < " " for character in text):
         raise ValueError("must hold neither credentials nor white space")
-    if leads_to_metadata(host):
+    if _leads_to_metadata(host):
         raise ValueError("names a metadata address, which may never be called")
     return text
 
 
-def leads_to_metadata(host: str) -> bool:
+def _leads_to_metadata(host: str) -> bool:
     """Tell whether a host is one where clouds hand out credentials, in whatever spelling of the address."""
     host = host.rstrip(".").lower()
     try:

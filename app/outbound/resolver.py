@@ -27,12 +27,12 @@ STUCK_SECONDS: Final = 60.0
 # So many names are remembered at most, of those that answered and of those that did not.
 _MOST_NAMES: Final = 10_000
 
-_Answer = list[AddrInfo] | OSError
+Answer = list[AddrInfo] | OSError
 _Key = tuple[str, int, int]
-_Ask = Callable[[str, int, int], _Answer]
+Ask = Callable[[str, int, int], Answer]
 
 
-def ask_system(host: str, port: int, family: int) -> _Answer:
+def ask_system(host: str, port: int, family: int) -> Answer:
     """Ask the system's own resolver, which may take as long as it likes."""
     try:
         infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
@@ -48,7 +48,7 @@ class _Lookup:
     """One that is under way; whoever joins it late has only what is left of its time."""
 
     began_at: float
-    answer: asyncio.Future[_Answer]
+    answer: asyncio.Future[Answer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class _Failure:
 class GuardedResolver(AbstractResolver):
     """Gives a name's addresses if every one of them passes; keeps no answer for later, and a failure for a moment."""
 
-    def __init__(self, judge: Judge, *, ask: _Ask = ask_system, lookup_seconds: float = LOOKUP_SECONDS) -> None:
+    def __init__(self, judge: Judge, *, ask: Ask = ask_system, lookup_seconds: float = LOOKUP_SECONDS) -> None:
         self._judge = judge
         self._ask = ask
         self._lookup_seconds = lookup_seconds
@@ -127,7 +127,7 @@ class GuardedResolver(AbstractResolver):
         threading.Thread(target=run, name=f"lookup {key[0]}", daemon=True).start()
         return lookup
 
-    def _finish(self, key: _Key, lookup: _Lookup, answer: _Answer) -> None:
+    def _finish(self, key: _Key, lookup: _Lookup, answer: Answer) -> None:
         self._threads -= 1
         if self._under_way.get(key) is lookup:
             del self._under_way[key]

@@ -10,9 +10,10 @@ import structlog
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.ids import public_id
+from app.domain.order import place_of
 from app.domain.outcome import Outcome
 from app.domain.ports import Destination
-from app.domain.verdict import Policy, Verdict, judge
+from app.domain.verdict import LATE, Policy, Verdict, judge
 from app.telemetry import ATTEMPT_SECONDS, ATTEMPTS, IN_FLIGHT
 
 # Destinations keep the endpoint's time limit themselves. One that does not is cut off after this much more.
@@ -82,7 +83,19 @@ class Attempts:
                 and endpoint.ordering != "none"
                 and endpoint.on_dead == "block"
             ),
+            reached=_reached(endpoint, owed) if verdict.status == "delivered" else None,
         )
+
+    def drop(self, lease: Lease, owed: Owed) -> Settlement:
+        """End a delivery that comes too late for its endpoint, without a try."""
+        _log.info(
+            "delivery.dropped",
+            delivery_id=owed.idempotency_key,
+            subscription_id=public_id("sub", owed.subscription_id),
+            endpoint_id=public_id("ep", owed.endpoint_id),
+            reason=LATE.reason,
+        )
+        return Settlement(lease=lease, owed=owed, outcome=None, verdict=LATE, started_seconds_ago=0.0)
 
     def expire(self, lease: Lease, owed: Owed) -> Settlement:
         """End a delivery whose event is no longer kept: there is nothing to try."""
@@ -128,6 +141,11 @@ class Attempts:
             reason=verdict.reason,
             delay_seconds=round(verdict.delay_seconds, 3) if verdict.status == "pending" else None,
         )
+
+
+def _reached(endpoint: Endpoint, owed: Owed) -> bytes | None:
+    is_of_use = endpoint.late != "deliver" and owed.order_key is not None
+    return place_of(owed.stored.event) if is_of_use and owed.stored else None
 
 
 def _is_cancelled(error: BaseException) -> bool:

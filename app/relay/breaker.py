@@ -9,32 +9,38 @@ from typing import Final, Literal
 
 # What a send says of the receiver: it took something; it is there, though it took nothing; it is unwell; nothing.
 Sign = Literal["well", "rejected", "ill", "none"]
+# What a failure may be laid to instead: one delivery, or one object whose deliveries go in order.
+Cause = tuple[Literal["row", "key"], int]
 
-# So many failed sends in a row, each of deliveries that had not failed before, open the breaker.
+# So many failed sends in a row, each of a delivery (in order: of an object) that had not failed before,
+# open the breaker.
 THRESHOLD: Final = 5
+# A receiver is let be for a part of the time it was away so far, so it is found again soon after it is back, however
+# long that took; between these bounds.
+SHARE: Final = 1 / 4
 FIRST_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 600.0
+# Spans differ by so much of them, or receivers that failed together would be asked together.
+_SPREAD: Final = 1 / 2
 # A receiver that says when to come back is heard beyond our own span, up to this.
 LONGEST_ASKED_SECONDS: Final = 3600.0
-# Beyond this many failures the span grows no more, and neither does their number.
-_MOST_FAILURES: Final = THRESHOLD + math.ceil(math.log2(LONGEST_SECONDS / FIRST_SECONDS))
 
 
 class Breaker:
     """Closed; open for the rest of the lease; on trial in the next one; then on a ramp until it is closed again.
 
-    A delivery that fails again and again is paced by its own schedule: it counts once. While closed, `failures` stops
-    at the threshold; what is beyond it are failed trials, which make the span longer.
+    A delivery that fails again and again, or an object, is paced by its own schedule: it counts once.
     """
 
-    def __init__(self, *, failures: int = 0, is_on_trial: bool = False) -> None:
-        """Take what the lease says: failures in a row, and whether the breaker opened since they began."""
+    def __init__(self, *, failures: int = 0, failing_since: float | None = None, is_on_trial: bool = False) -> None:
+        """Take what the lease says: failures in a row, since when, and whether it opened since they began."""
         self.failures = failures
         self.is_open = False
         self.is_on_trial = is_on_trial
+        self._failing_since = failing_since
         # How many sends may be under way; None: no limit of ours.
         self._places: int | None = 1 if is_on_trial else None
-        self._failed: set[int] = set()
+        self._failed: set[Cause] = set()
         self._failed_sends = 0
         self._asked_until = -math.inf
 
@@ -44,35 +50,44 @@ class Breaker:
             return 0
         return most if self._places is None else min(most, self._places)
 
-    def hear(self, sign: Sign, rows: Iterable[int], *, most: int, asked_until: float = -math.inf) -> None:
-        """Take what a send of these rows said; `asked_until`: when the receiver asked to be tried again."""
+    def hear(
+        self, sign: Sign, causes: Iterable[Cause], *, most: int, now: float, asked_until: float = -math.inf
+    ) -> None:
+        """Take what a send of these said; `asked_until`: when the receiver asked to be tried again."""
         if sign == "none":
             return
         if sign == "ill":
             self._asked_until = max(self._asked_until, asked_until)
-        self.failures = 0 if sign == "well" else self._one_more()
+        self._count(sign, now)
         if self.is_open:
             return
         if sign == "ill":
-            self._fall_ill(set(rows))
+            self._fall_ill(set(causes))
         else:
             self._get_well(most)
 
     def span(self, *, now: float, random: float) -> float:
-        """Tell for how long to let the receiver be: longer with each failed trial, with full jitter."""
-        planned = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** max(0, self.failures - THRESHOLD))
-        return max(planned * random, min(self._asked_until - now, LONGEST_ASKED_SECONDS))
+        """Tell for how long to let the receiver be: longer the longer it is away."""
+        away = 0.0 if self._failing_since is None else now - self._failing_since
+        longest = min(LONGEST_SECONDS, max(FIRST_SECONDS, SHARE * away))
+        planned = longest * (1.0 - _SPREAD * random)
+        return max(planned, min(self._asked_until - now, LONGEST_ASKED_SECONDS))
 
-    def _one_more(self) -> int:
-        return max(self.failures, min(self.failures + 1, THRESHOLD if self._places is None else _MOST_FAILURES))
+    def _count(self, sign: Sign, now: float) -> None:
+        if sign == "well":
+            self.failures, self._failing_since = 0, None
+            return
+        self.failures = min(self.failures + 1, THRESHOLD)
+        if self._failing_since is None:
+            self._failing_since = now
 
-    def _fall_ill(self, rows: set[int]) -> None:
-        if self._failed.isdisjoint(rows):
+    def _fall_ill(self, causes: set[Cause]) -> None:
+        if self._failed.isdisjoint(causes):
             self._failed_sends += 1
-        self._failed |= rows
+        self._failed |= causes
         if self._places is not None or self._failed_sends >= THRESHOLD:
             self.is_open = True
-            self.failures = max(self.failures, THRESHOLD)
+            self.failures = THRESHOLD
 
     def _get_well(self, most: int) -> None:
         self._failed.clear()

@@ -11,11 +11,13 @@ from typing import Final
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Health, Lease, Settlement
 from app.domain.verdict import consequence_of
-from app.relay.breaker import Breaker, Sign
+from app.relay.breaker import Breaker, Cause, Sign
 from app.relay.slots import SlotClass
 
 SLOW_SECONDS: Final = 1.0
 FAILING: Final = 3
+# Two, so that one that hangs does not hold up the next.
+FIRST_SENDS: Final = 2
 # How much the newest send counts in the average.
 _NEWEST_SHARE: Final = 0.2
 # An average is worth writing down when it doubled or halved; below this they are all the same.
@@ -28,11 +30,17 @@ class LaneHealth:
 
     def __init__(self, lease: Lease, *, monotonic: Callable[[], float]) -> None:
         """Take how the lane fared when it was leased."""
-        self.breaker = Breaker(failures=lease.health.failures, is_on_trial=lease.is_on_trial)
+        is_failing = lease.health.failures > 0
+        self.breaker = Breaker(
+            failures=lease.health.failures,
+            failing_since=monotonic() - lease.failing_seconds if is_failing else None,
+            is_on_trial=lease.is_on_trial,
+        )
         self.latency_seconds = lease.health.latency_seconds
         self._written = lease.health
         self._monotonic = monotonic
         self._started: dict[int, float] = {}
+        self._ended = 0
         self._numbers = itertools.count()
 
     @property
@@ -43,6 +51,14 @@ class LaneHealth:
         is_slow = self.latency_seconds > SLOW_SECONDS or self._longest_under_way() > SLOW_SECONDS
         return "slow" if is_slow or self.breaker.failures >= FAILING else "fast"
 
+    def places(self, most: int) -> int:
+        """Tell how many sends may be under way, of the endpoint's own limit.
+
+        Each lease begins with few, and each that ends makes room for one more: lanes that hang from the start are known
+        as slow before they have taken much.
+        """
+        return min(self.breaker.places(most), FIRST_SENDS + self._ended)
+
     def begin(self) -> int:
         """Note that a send starts; gives its number."""
         number = next(self._numbers)
@@ -51,17 +67,20 @@ class LaneHealth:
 
     def end(self, number: int) -> None:
         """Note that a send ended."""
+        self._ended += 1
         took = self._monotonic() - self._started.pop(number)
         self.latency_seconds += _NEWEST_SHARE * (took - self.latency_seconds)
 
     def hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
         """Take what came of a send."""
+        now = self._monotonic()
         asked = [each.outcome.retry_after_seconds for each in settlements if each.outcome]
         self.breaker.hear(
             sign_of(settlements, endpoint),
-            [each.owed.row_id for each in settlements],
+            [_cause(each, endpoint) for each in settlements],
             most=endpoint.max_in_flight,
-            asked_until=self._monotonic() + max((each for each in asked if each is not None), default=-math.inf),
+            now=now,
+            asked_until=now + max((each for each in asked if each is not None), default=-math.inf),
         )
 
     def news(self) -> Health | None:
@@ -83,6 +102,17 @@ def sign_of(settlements: Sequence[Settlement], endpoint: Endpoint) -> Sign:
     signs = {_sign(each, endpoint) for each in settlements}
     ranks: tuple[Sign, ...] = ("well", "ill", "rejected")
     return next((sign for sign in ranks if sign in signs), "none")
+
+
+def _cause(settlement: Settlement, endpoint: Endpoint) -> Cause:
+    """Give what a failure may be laid to other than the receiver: the delivery, or its object where that keeps order.
+
+    An object whose changes all fail shows them one after the other, and says no more of the receiver than the first.
+    """
+    owed = settlement.owed
+    if endpoint.ordering == "key" and owed.order_key is not None:
+        return "key", owed.order_key
+    return "row", owed.row_id
 
 
 def _sign(settlement: Settlement, endpoint: Endpoint) -> Sign:

@@ -7,7 +7,7 @@ import asyncio
 from typing import Final
 
 from app.domain.configuration import Endpoint
-from app.domain.delivery import Lease
+from app.domain.delivery import InOrder, Lease
 from app.domain.errors import StoreUnavailable
 from app.relay.outage import Retry
 from app.relay.sending import Sending
@@ -151,7 +151,7 @@ class LaneRunner:
         """Read before the queue runs dry; a few rows first where it is not known what they weigh."""
         is_known = self._window.row_bytes > 0
         if self._window.must_look and (limit := self._room(endpoint)):
-            await self._look(limit, in_order=endpoint.ordering != "none")
+            await self._look(limit, in_order=_order_of(endpoint))
             if not is_known and self._window.row_bytes:
                 await self._read_on(endpoint)
 
@@ -163,7 +163,7 @@ class LaneRunner:
             return 0
         return min(limit, self._tools.memory.room(self._window.bytes, row_bytes=self._window.row_bytes))
 
-    async def _look(self, limit: int, *, in_order: bool) -> None:
+    async def _look(self, limit: int, *, in_order: InOrder | None) -> None:
         window, sending = self._window, self._sending
         window.begin_look()
         expected = self._tools.memory.expect(limit, row_bytes=window.row_bytes)
@@ -171,13 +171,14 @@ class LaneRunner:
             rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=window.row_ids, in_order=in_order)
         finally:
             self._tools.memory.give_back(expected)
+        sending.note_read(rows)
         fresh = window.take_in(window.wanted(rows, self._tools.configuration().subscriptions))
         kept = [row for row in fresh if row.stored is not None]
         sending.expire([row for row in fresh if row.stored is None])
         # In order, one that is put off would be overtaken by those in memory behind it; only the first of each goes.
         now, later = (kept, []) if in_order else sending.split_by_budget(kept)
         sending.put_off(later)
-        window.queue(now, in_order=in_order)
+        window.queue(now, in_order=in_order is not None)
         window.must_look = window.must_look or len(rows) >= limit
         self._note_look(found=len(fresh))
 
@@ -196,3 +197,9 @@ class LaneRunner:
             return False
         self._change.clear()
         return True
+
+
+def _order_of(endpoint: Endpoint) -> InOrder | None:
+    if endpoint.ordering == "none":
+        return None
+    return InOrder(is_reordered=endpoint.reorder_window_seconds > 0, with_marks=endpoint.late != "deliver")

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import structlog
+
 from app.domain.delivery import Lease
-from app.domain.ids import LaneId
+from app.domain.ids import LaneId, public_id
+from app.telemetry import LEASES_LOST
 
 # A lease is trusted a little shorter than the database holds it: clocks tick differently, and answers travel.
 MARGIN_SECONDS: Final = 2.0
 MARGIN_SHARE: Final = 0.2
+
+_log = structlog.get_logger(__name__)
 
 
 class Leases:
@@ -38,9 +43,21 @@ class Leases:
                 self._trusted_until[lease.lane_id] = asked_at + self._span
 
     def drop(self, lease: Lease) -> None:
-        """Forget one that was released or lost."""
+        """Forget one that was released."""
         if self.holds(lease):
             del self._held[lease.lane_id], self._trusted_until[lease.lane_id]
+
+    def lose(self, lease: Lease) -> None:
+        """Forget one that is another's by now, and say so: this replica stood still, or the database was away."""
+        if self.holds(lease):
+            self.drop(lease)
+            LEASES_LOST.inc()
+            _log.warning(
+                "lease.lost",
+                lane_id=lease.lane_id,
+                endpoint_id=public_id("ep", lease.endpoint_id),
+                fence=lease.fence,
+            )
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether it is still this replica's, as far as is known."""

@@ -4,19 +4,24 @@ Pure: the clock is an argument. How many sends at once is another question: brea
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from app.domain.delivery import Owed
 
-# A backlog is sent at most so many times as fast as it came: a receiver that took it then can take it now.
+# A backlog is played back so many times as fast as it came: a receiver that took it then can take it now.
 SPEED: Final = 2.0
+# What is late, as repeats are and what had to wait for them, is made up for so fast, and no faster.
+FASTEST: Final = 2.5
 # The success that ended the trial is alone for so long.
 FIRST_SECONDS: Final = 1.0
 # No pause of what came lasts longer when it is played back.
-LONGEST_GAP_SECONDS: Final = 2.0
-_NEWEST_SHARE: Final = 0.1
-_LATE_SECONDS: Final = 0.25
+LONGEST_GAP_SECONDS: Final = 15.0
+# What was owed for less than this is no backlog.
+_CAUGHT_UP_SECONDS: Final = 0.25
+# Fewer first tries do not tell a rhythm anew; before any did, it is taken to be slow.
+_FEW: Final = 8
+_UNKNOWN_GAP_SECONDS: Final = 2.0
 # So much of a second may be made up for when sends came late: timers are coarse.
 _BURST_SECONDS: Final = 0.05
 _NEARLY: Final = 1e-6
@@ -45,59 +50,90 @@ class RateLimit:
         self._tokens -= count
 
 
+class Rhythm:
+    """How often deliveries came to a lane, and what time it is for the database, by what was read of it."""
+
+    def __init__(self) -> None:
+        """Start: nothing was read."""
+        self.gap_seconds = _UNKNOWN_GAP_SECONDS
+        self._is_known = False
+        self._read: tuple[datetime, float] | None = None
+
+    def note_read(self, rows: Sequence[Owed], *, now: float) -> None:
+        """Hear what was read together. Repeats come in a rhythm of their own."""
+        if rows:
+            self._read = rows[-1].owed_at + timedelta(seconds=rows[-1].age_seconds), now
+        firsts = [row.owed_at for row in rows if row.failures == 0]
+        if len(firsts) >= (_FEW if self._is_known else 2):
+            self.gap_seconds = (max(firsts) - min(firsts)).total_seconds() / (len(firsts) - 1)
+            self._is_known = True
+
+    def age(self, row: Owed, *, now: float) -> float:
+        """Tell for how long a delivery that was read is owed by now."""
+        if self._read is None:
+            return row.age_seconds
+        read, read_at = self._read
+        return (read - row.owed_at).total_seconds() + now - read_at
+
+
 class Recovery:
     """Plays back what came while a lane's receiver was away in the rhythm it came in, only faster.
 
-    So hundreds of receivers that come back at once see no more than so many times their usual load, each its own,
-    and it takes as long again as they were away. What comes meanwhile stands behind what came before; what came
-    earlier and failed goes between, as if it had come in the same rhythm.
+    So hundreds of receivers that come back at once see no more than so many times their usual load, each its own, and
+    it takes as long again as they were away. What comes meanwhile stands behind what came before. Repeats go between:
+    what stands behind them is then late, and made up for.
     """
 
     def __init__(self, first: Owed, *, now: float) -> None:
-        """Take the delivery by which the receiver showed that it is back."""
-        self._back_at = first.created_at + timedelta(seconds=first.age_seconds)
-        self._came_at = first.created_at
-        self._played_at = now + FIRST_SECONDS
-        self._usual_gap = LONGEST_GAP_SECONDS
+        """Take the delivery that is played first, and when."""
+        self._came_at = first.owed_at
+        self._turn_at = now
+        self._sent_at = now
 
-    def is_over(self, following: Owed) -> bool:
-        """Tell whether what goes next came after the receiver was back."""
-        return following.created_at >= self._back_at
+    def wait(self, following: Owed, gap_seconds: float, *, now: float) -> float:
+        """Tell how long to wait until what goes next may go, where what came had such gaps."""
+        return max(0.0, max(self._turn(following), self._sent_at + _spacing(gap_seconds)) - now)
 
-    def wait(self, following: Owed, *, now: float) -> float:
-        """Tell how long to wait until what goes next may go."""
-        return max(0.0, self._played_at + self._gap(following) - now)
+    def take(self, batch: Sequence[Owed], gap_seconds: float, *, now: float) -> None:
+        """Go on behind deliveries that go now; timers that were late are made up for, though not all at once."""
+        self._turn_at = self._turn(batch[-1])
+        self._came_at = max(self._came_at, batch[-1].owed_at)
+        self._sent_at = max(self._sent_at + len(batch) * _spacing(gap_seconds), now - _BURST_SECONDS)
 
-    def take(self, last: Owed, *, now: float) -> None:
-        """Go on behind a delivery that goes now; what came late is made up for, though not all at once."""
-        self._played_at = max(self._played_at + self._gap(last), now - _LATE_SECONDS)
-        self._usual_gap += _NEWEST_SHARE * (self._gap(last) - self._usual_gap)
-        self._came_at = max(self._came_at, last.created_at)
+    def _turn(self, following: Owed) -> float:
+        gap = (following.owed_at - self._came_at).total_seconds() / SPEED
+        return self._turn_at + min(max(0.0, gap), LONGEST_GAP_SECONDS)
 
-    def _gap(self, following: Owed) -> float:
-        gap = (following.created_at - self._came_at).total_seconds() / SPEED
-        return min(gap, LONGEST_GAP_SECONDS) if gap >= 0 else self._usual_gap
+
+def _spacing(gap_seconds: float) -> float:
+    return min(gap_seconds / FASTEST, LONGEST_GAP_SECONDS)
 
 
 class Pace:
     """Both, for one lease of a lane."""
 
-    def __init__(self, *, now: float) -> None:
-        """Start: nothing is known of the receiver."""
+    def __init__(self, *, now: float, is_recovering: bool = False) -> None:
+        """Start. `is_recovering`: the lane changed hands while its backlog was played, or may have been."""
         self._limit = RateLimit(now=now)
+        self._rhythm = Rhythm()
         self._recovery: Recovery | None = None
+        self._is_to_go_on = is_recovering
+
+    def note_read(self, rows: Sequence[Owed], *, now: float) -> None:
+        """Hear what was read."""
+        self._rhythm.note_read(rows, now=now)
 
     def recover(self, first: Owed, *, now: float) -> None:
         """Say that the receiver is back, and took this."""
-        self._recovery = Recovery(first, now=now)
+        self._recovery = Recovery(first, now=now + FIRST_SECONDS)
+        self._is_to_go_on = False
 
     def wait(self, following: Owed, rate: float | None, *, now: float) -> float:
         """Tell how long to wait until what goes next may go."""
-        if self._recovery is not None and self._recovery.is_over(following):
-            self._recovery = None
+        self._begin_or_end(following, now)
         return max(
             0.0 if rate is None else self._limit.wait(rate, now=now),
-            0.0 if self._recovery is None else self._recovery.wait(following, now=now),
+            0.0 if self._recovery is None else self._recovery.wait(following, self._rhythm.gap_seconds, now=now),
         )
 
     def count(self, most: int, rate: float | None, *, now: float) -> int:
@@ -109,4 +145,11 @@ class Pace:
         if rate is not None:
             self._limit.take(len(batch))
         if self._recovery is not None and batch:
-            self._recovery.take(batch[-1], now=now)
+            self._recovery.take(batch, self._rhythm.gap_seconds, now=now)
+
+    def _begin_or_end(self, following: Owed, now: float) -> None:
+        if self._is_to_go_on:
+            self._recovery = Recovery(following, now=now)
+            self._is_to_go_on = False
+        if self._recovery is not None and self._rhythm.age(following, now=now) <= _CAUGHT_UP_SECONDS:
+            self._recovery = None

@@ -109,6 +109,8 @@ class Relay:
                     )
                 ]
                 await self._schedule(stop, roster)
+                roster.ask_all_back()
+                await self._retire()
                 await roster.close()
                 for chore in chores:
                     chore.cancel()
@@ -121,6 +123,7 @@ class Relay:
         retry = Retry(self._outage, part="schedule")
         while not stop.is_set():
             try:
+                self._tools.slots.look()
                 roster.follow_set_up()
                 survey = await self._outbox.survey()
                 roster.notice(survey.awake)
@@ -164,7 +167,7 @@ class Relay:
         renewed = [each for each in leases if each.lane_id in held and self._leases.holds(each)]
         self._leases.keep(renewed, asked_at=asked_at)
         for lost in (each for each in leases if each.lane_id not in held):
-            self._leases.drop(lost)
+            self._leases.lose(lost)
         roster.nudge()
 
     async def _sweep(self) -> None:
@@ -179,6 +182,14 @@ class Relay:
             except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
                 _log.exception("sweep.stumbled")
             await self._sleep(SWEEP_SECONDS)
+
+    async def _retire(self) -> None:
+        # Or the others would leave its share alone, and lanes given back early wait for its last attempt.
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._outbox.retire()
+        except Exception as error:  # noqa: BLE001 -- the end must not fail; the others notice by themselves
+            _log.debug("replica.unretired", error=repr(error))
 
     async def _leave(self) -> None:
         try:

@@ -98,10 +98,14 @@ class Roster:
         for runner in [each for each in self._in_turn() if each.had_its_turn][:count]:
             runner.ask_back()
 
-    async def close(self) -> None:
-        """Ask every lane back and wait until what is in flight is settled."""
+    def ask_all_back(self) -> None:
+        """Ask every lane back: nothing new is started."""
         for runner in self._runners.values():
             runner.ask_back()
+
+    async def close(self) -> None:
+        """Ask every lane back and wait until what is in flight is settled."""
+        self.ask_all_back()
         if self._unfinished:
             await asyncio.wait(self._unfinished)
 

@@ -32,7 +32,7 @@ class Sending:
         self._tools = tools
         self._window = window
         self._changed = changed
-        self._pace = Pace(now=tools.monotonic())
+        self._pace = Pace(now=tools.monotonic(), is_recovering=lease.is_recovering)
         self._retries = RetryBudget(now=tools.monotonic())
         self._berth: Berth | None = None
         self._tasks = asyncio.TaskGroup()
@@ -63,6 +63,10 @@ class Sending:
             )
         while self._wants() and self._tools.slots.take(self._berth):
             self._launch()
+
+    def note_read(self, rows: Sequence[Owed]) -> None:
+        """Hear what was just read: its rhythm tells how fast it may go, where the receiver was away."""
+        self._pace.note_read(rows, now=self._tools.monotonic())
 
     def expire(self, rows: Sequence[Owed]) -> None:
         """End deliveries whose events are no longer kept."""
@@ -96,7 +100,7 @@ class Sending:
         if endpoint is None or following is None or not self._may_start(endpoint):
             return False
         under_way = self._berth.in_flight if self._berth else 0
-        if under_way >= self.health.breaker.places(endpoint.max_in_flight):
+        if under_way >= self.health.places(endpoint.max_in_flight):
             return False
         now = self._tools.monotonic()
         wait = self._pace.wait(following, endpoint.rate_limit_per_second, now=now)
@@ -132,17 +136,37 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
+        in_time, dropped = self._part_late(endpoint, wanted)
+        return [*(await self._try(endpoint, in_time) if in_time else ()), *dropped]
+
+    def _part_late(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
+        """Mark deliveries that come late, and end those that this endpoint does not want then."""
+        to_send: list[Owed] = []
+        dropped: list[Settlement] = []
+        for row in rows:
+            is_late = endpoint.late != "deliver" and self._window.is_late(row)
+            # One that a person asked for has no place: it is sent.
+            if is_late and endpoint.late == "drop" and row.place is not None:
+                dropped.append(self._tools.attempts.drop(self._lease, row))
+            else:
+                to_send.append(replace(row, is_late=True) if is_late else row)
+        return to_send, dropped
+
+    async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()
         try:
-            outcomes = await self._tools.attempts.send(endpoint, wanted)
+            outcomes = await self._tools.attempts.send(endpoint, rows)
         finally:
             self.health.end(number)
         conclude = self._tools.attempts.conclude
-        settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(wanted, outcomes, strict=True)]
+        settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(rows, outcomes, strict=True)]
         self._hear(settlements, endpoint)
         return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
 
     def _hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
+        current = self._endpoint()
+        if current is not None and current.aim != endpoint.aim:
+            return  # it went to where the endpoint no longer is
         was_on_trial = self.health.breaker.is_on_trial
         self.health.hear(settlements, endpoint)
         if was_on_trial and not self.health.breaker.is_on_trial:
@@ -154,7 +178,7 @@ class Sending:
 
     async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
         if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
-            self._tools.leases.drop(self._lease)
+            self._tools.leases.lose(self._lease)
         self._window.settled(rows, settlements)
         self.start()
         self._changed()

@@ -14,6 +14,7 @@ from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Outbox
 from app.relay.outage import Outage, Retry
+from app.telemetry import SETTLEMENTS_REFUSED
 
 BATCH: Final = 500
 # How long a settle under way may go on when the relay is cut off.
@@ -114,6 +115,12 @@ class Settler:
     async def _settle(self, batch: Sequence[_Waiting], form: Callable[[Settlement], Settlement]) -> None:
         """Write a batch down in that form, as soon as the database is there."""
         lost = await self._write(batch, form)
+        SETTLEMENTS_REFUSED.inc(
+            sum(
+                each.settlement.lease.lane_id in lost and each.settlement.verdict.status != "delivered"
+                for each in batch
+            )
+        )
         for each in batch:
             if not each.is_kept.done():
                 each.is_kept.set_result(each.settlement.lease.lane_id not in lost)

@@ -54,6 +54,7 @@ class Slots:
         # Sends in flight and lanes that wait: a tenant is active while it has any.
         self._present: Counter[TenantId] = Counter()
         self._queues: dict[SlotClass, dict[Berth, None]] = {each: {} for each in CLASSES}
+        self._busy: set[Berth] = set()
         self._tickets = 0
 
     def take(self, berth: Berth) -> bool:
@@ -70,6 +71,11 @@ class Slots:
         """Give a slot back: whoever waits and may have it gets it at once."""
         self._leave(berth)
         self._hand_out()
+
+    def look(self) -> None:
+        """Count lanes as what they are now: one that hangs turns slow without asking for anything."""
+        for berth in self._busy:
+            self._look_at_class(berth)
 
     def close(self, berth: Berth) -> None:
         """Give back whatever a lane still has, and wait no more."""
@@ -135,6 +141,7 @@ class Slots:
 
     def _enter(self, berth: Berth) -> None:
         berth.in_flight += 1
+        self._busy.add(berth)
         self._taken += 1
         self._of_class[berth.counted_as] += 1
         self._of_tenant[berth.tenant_id] += 1
@@ -143,6 +150,8 @@ class Slots:
 
     def _leave(self, berth: Berth) -> None:
         berth.in_flight -= 1
+        if not berth.in_flight:
+            self._busy.discard(berth)
         self._taken -= 1
         self._of_class[berth.counted_as] -= 1
         self._of_tenant[berth.tenant_id] -= 1

@@ -1,7 +1,7 @@
 """What a lane has read and not sent. Of those with one order key only the first may go, the others stand behind it."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 
 from app.domain.delivery import Owed
 
@@ -22,6 +22,11 @@ class Waiting:
     def first(self) -> Owed | None:
         """Give the one that goes next."""
         return self._ready[0] if self._ready else None
+
+    @property
+    def order_keys(self) -> KeysView[int]:
+        """Give the keys that are taken."""
+        return self._behind.keys()
 
     def add(self, rows: Iterable[Owed], *, in_order: bool) -> None:
         """Take rows in; with `in_order` each goes behind those of its key."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from app.domain.delivery import Owed, Settlement
 from app.domain.ids import SubscriptionId
+from app.relay.marks import Marks
 from app.relay.memory import NEWEST_SHARE, Memory
 from app.relay.waiting import Waiting
 
@@ -19,6 +20,7 @@ class Window:
         self.row_bytes = 0.0
         self._memory = memory
         self._waiting = Waiting()
+        self._marks = Marks()
         self._weights: dict[int, int] = {}
         self._held_back: set[int] = set()
         self._subscriptions: set[SubscriptionId] = set()
@@ -46,6 +48,7 @@ class Window:
         """Say that rows are asked for, all but those in memory: what went back before that is asked for too."""
         self.must_look = False
         self._held_back.clear()
+        self._marks.forget_but(self._waiting.order_keys)
 
     def take_in(self, rows: Iterable[Owed]) -> list[Owed]:
         """Keep rows that were read, and give those that were not in memory before."""
@@ -72,6 +75,8 @@ class Window:
     def settled(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
         """Forget rows, and let those go that stood behind what is over; behind what is not, nobody goes."""
         self._forget(rows)
+        for each in settlements:
+            self._marks.note(each)
         over = {each.owed.row_id for each in settlements if each.verdict.status != "pending" and not each.blocks}
         for row in rows:
             if row.row_id in over:
@@ -80,6 +85,10 @@ class Window:
                 self._forget(self._waiting.hold_back(row))
                 self._held_back.add(row.order_key)
                 self.must_look = True
+
+    def is_late(self, row: Owed) -> bool:
+        """Tell whether the receiver has something newer of a row's object: to be asked when its turn has come."""
+        return self._marks.is_late(row)
 
     def forget_queue(self) -> None:
         """Forget what is not in flight; it stays owed."""

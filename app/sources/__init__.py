@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.domain.configuration import Source
 from app.domain.message import Road
-from app.domain.ports import PullSource, PushSource
+from app.domain.ports import Now, PullSource, PushSource
 from app.sources.dead_letters import DeadLetterQueues
 from app.sources.http_push import HttpConfig, HttpPush
 from app.sources.sns import SnsSource
@@ -32,11 +32,14 @@ class PullKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushKind:
-    """A kind of source that calls us, at /v1/ingest/ROAD/: what its config may say, and how one is opened."""
+    """A kind of source that calls us, at /v1/ingest/ROAD/: what its config may say, and how one is opened.
+
+    It is opened with the clock by which it judges dates.
+    """
 
     config: type[BaseModel]
     road: Road
-    open: Callable[[Source], PushSource]
+    open: Callable[[Source, Now], PushSource]
 
 
 KINDS: Final[Mapping[str, PullKind | PushKind]] = {
@@ -55,12 +58,12 @@ def road_of(source: Source) -> Road | None:
     return kind.road if isinstance(kind, PushKind) else None
 
 
-def open_pushing(source: Source) -> PushSource:
+def open_pushing(source: Source, now: Now) -> PushSource:
     """Open a source that pushes. Raises TypeError for one that does not."""
     kind = KINDS[source.kind]
     if not isinstance(kind, PushKind):
         raise TypeError(f"A source of kind {source.kind} does not push.")
-    return kind.open(source)
+    return kind.open(source, now)
 
 
 def open_pulled(source: Source) -> PullSource:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.configuration import Profile, Source
 from app.domain.errors import Unauthorized
 from app.domain.message import Message, Pushed
+from app.domain.ports import Now
 
 
 class HttpConfig(BaseModel):
@@ -25,7 +26,7 @@ class HttpPush:
     """PushSource of one store."""
 
     @classmethod
-    def open(cls, _: Source) -> Self:
+    def open(cls, _source: Source, _now: Now) -> Self:
         """Make one; there is nothing to connect."""
         return cls()
 

@@ -6,7 +6,6 @@ of its certificate is ever called.
 
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Final, Self, assert_never
 
 import structlog
@@ -17,7 +16,8 @@ from app.aws.deadlines import answered
 from app.domain.configuration import Source
 from app.domain.errors import Forged, Unauthorized
 from app.domain.message import Message, Pushed
-from app.sources.sns_certificates import Certificates, Fetch, Now
+from app.domain.ports import Now
+from app.sources.sns_certificates import Certificates, Fetch
 from app.sources.sns_config import SnsConfig, Topic
 from app.sources.sns_envelope import Envelope, read_envelope
 from app.sources.sns_fetch import CertificateFetch
@@ -46,17 +46,14 @@ class SnsSource:
         self._now = now
 
     @classmethod
-    def open(cls, source: Source) -> Self:
+    def open(cls, source: Source, now: Now) -> Self:
         """Make one from a source's row. Raises pydantic's ValidationError, which the API keeps from happening."""
         config = SnsConfig.model_validate(dict(source.config))
-        return cls.over(config, fetch=CertificateFetch(), confirm=confirm_with(config))
+        return cls.over(config, fetch=CertificateFetch(), confirm=confirm_with(config), now=now)
 
     @classmethod
-    def over(
-        cls, config: SnsConfig, *, fetch: Fetch, confirm: Confirm, roots: Roots = system_roots, now: Now | None = None
-    ) -> Self:
+    def over(cls, config: SnsConfig, *, fetch: Fetch, confirm: Confirm, now: Now, roots: Roots = system_roots) -> Self:
         """Make one over other ways out than the usual."""
-        now = now or _now
         return cls(config, certificates=Certificates(fetch=fetch, roots=roots, now=now), confirm=confirm, now=now)
 
     async def accept(self, pushed: Pushed) -> Message | None:
@@ -143,7 +140,3 @@ def confirm_with(config: SnsConfig) -> Confirm:
         await answered(call, within=CONFIRM_SECONDS, where=f"SNS in {topic.region}")
 
     return confirm
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

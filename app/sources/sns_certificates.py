@@ -10,6 +10,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from app.domain.errors import Forged, SourceError
+from app.domain.ports import Now
 from app.sources.sns_place import Place
 from app.sources.sns_x509 import Certified, Roots, certify
 
@@ -24,7 +25,6 @@ MOST_UNDER_WAY: Final = 16
 
 Fetch = Callable[[Place], Awaitable[bytes]]
 """Give the bytes at a place. Raises Forged when there is nothing, SourceError when that cannot be told for now."""
-Now = Callable[[], datetime]
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

@@ -6,18 +6,10 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from app.aws.partitions import DOMAINS
 from app.domain.configuration import Profile
 from app.outbound.chosen import checked_url
 from app.sources.as_role import AsRole
-
-# The partitions whose host names and certificates are known (botocore's endpoints.json, aws-sdk-java-v2's
-# SnsHostProvider). The isolated ones are left out: nobody could try them.
-SUFFIXES: Final = {
-    "aws": "amazonaws.com",
-    "aws-cn": "amazonaws.com.cn",
-    "aws-us-gov": "amazonaws.com",
-    "aws-eusc": "amazonaws.eu",
-}
 
 # A region is written into the name of a host, so it has a region's form: `s3-us-west-2` could be anybody's bucket.
 _TOPIC_ARN: Final = re.compile(
@@ -38,7 +30,7 @@ class Topic:
     @property
     def suffix(self) -> str:
         """Give the domain of the topic's partition."""
-        return SUFFIXES[self.partition]
+        return DOMAINS[self.partition]
 
 
 def parse_topic(arn: str) -> Topic:
@@ -46,8 +38,8 @@ def parse_topic(arn: str) -> Topic:
     found = _TOPIC_ARN.fullmatch(arn)
     if found is None:
         raise ValueError("is not the ARN of a topic: arn:aws:sns:REGION:ACCOUNT:TOPIC")
-    if found["partition"] not in SUFFIXES:
-        raise ValueError(f"is in the partition {found['partition']}; known are {', '.join(SUFFIXES)}")
+    if found["partition"] not in DOMAINS:
+        raise ValueError(f"is in the partition {found['partition']}; known are {', '.join(DOMAINS)}")
     return Topic(arn=arn, partition=found["partition"], region=found["region"], account=found["account"])
 
 

@@ -12,7 +12,9 @@ from sqlalchemy import (
     FunctionElement,
     ScalarSelect,
     TypeDecorator,
+    all_,
     any_,
+    bindparam,
     literal,
     select,
 )
@@ -74,6 +76,20 @@ def one_of(connection: AsyncConnection, column: ColumnElement[Any], values: Coll
     return column.in_(values)
 
 
+def one_of_named(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Compare a column with the values of a parameter: for statements that are built once."""
+    if dialect == "postgresql":
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
+    return column.in_(bindparam(name, expanding=True, type_=column.type))
+
+
+def none_of_named(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Keep a column apart from the values of a parameter."""
+    if dialect == "postgresql":
+        return column != all_(bindparam(name, type_=ARRAY(column.type)))
+    return column.not_in(bindparam(name, expanding=True, type_=column.type))
+
+
 class now(FunctionElement[datetime]):  # noqa: N801 -- an SQL function, named like one
     """The database's clock, moving also within a transaction, shifted by a number or a column of seconds."""
 
@@ -84,6 +100,18 @@ class now(FunctionElement[datetime]):  # noqa: N801 -- an SQL function, named li
     def __init__(self, seconds: ColumnElement[float] | float | None = None) -> None:
         """Take the shift in seconds."""
         super().__init__(*(() if seconds is None else (seconds,)))
+
+
+class began(FunctionElement[datetime]):  # noqa: N801 -- as above
+    """When the transaction began, shifted by seconds: no later than what any of its statements sees."""
+
+    name = "bucketpost_began"
+    type = Instant()
+    inherit_cache = True
+
+    def __init__(self, seconds: float) -> None:
+        """Take the shift."""
+        super().__init__(seconds)
 
 
 def this_moment() -> ScalarSelect[datetime]:
@@ -102,3 +130,14 @@ def _now_on_sqlite(element: now, compiler: SQLCompiler, **kwargs: Any) -> str:
     # Registered on every connection: the host's clock in microseconds, which SQLite 3.40 cannot tell by itself.
     shift = compiler.process(element.clauses, **kwargs)
     return f"(bucketpost_now() + CAST(({shift}) * 1000000 AS INTEGER))" if shift else "bucketpost_now()"
+
+
+@compiles(began, "postgresql")
+def _began_on_postgresql(element: began, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"(transaction_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kwargs)}))"
+
+
+# There a transaction that writes has the file to itself: nothing commits between its beginning and its end.
+@compiles(began, "sqlite")
+def _began_on_sqlite(element: began, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"(bucketpost_now() + CAST(({compiler.process(element.clauses, **kwargs)}) * 1000000 AS INTEGER))"

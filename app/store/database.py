@@ -23,6 +23,9 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 5.0
 # Bounds how long a statement, and with it a transaction of a few, can take.
 COMMAND_SECONDS: Final = 4.0
+# A transaction waits for nothing but the database: one that is silent for so long is of a process that hangs or was cut
+# off, and holds the locks of lanes that others are to take over when its leases end.
+IDLE_SECONDS: Final = 5.0
 POOL_WAIT_SECONDS: Final = 10.0
 SQLITE_BUSY_SECONDS: Final = 5.0
 WRITES_IN_ALL: Final = 5
@@ -88,6 +91,13 @@ class Database:
                 connection = await plain.execution_options(bucketpost_writes=True)
                 async with connection.begin():
                     yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection whose transactions are the caller's affair. Raises StoreUnavailable, StoreRefused."""
+        with _translated():
+            async with self.engine.connect() as connection:
+                yield connection
 
     async def write_again(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run work in a write transaction of its own; a deadlock or the like runs it again, a few times.
@@ -178,26 +188,44 @@ def _sentence(error: BaseException) -> str:
     return lines[0][:500] if lines else type(original).__name__
 
 
+# An acknowledged event is one on the disk, whatever a role's or a database's default says. Other values stay: all wait
+# for this server's disk, and which standbys are waited for is the operator's choice.
+_COMMIT_DURABLY: Final = """
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+
 def _postgresql_engine(url: str, pool_size: int, command_seconds: float | None) -> AsyncEngine:
     async def connect() -> Any:
         # asyncpg reads the URL itself: libpq's ?host=/directory and ?sslmode= then mean what libpq says.
         try:
-            return await asyncpg.connect(
+            connection = await asyncpg.connect(
                 url,
                 timeout=CONNECT_SECONDS,
                 command_timeout=command_seconds,
                 server_settings={
                     "application_name": "bucketpost",
                     "statement_timeout": "0" if command_seconds is None else "30s",
-                    "idle_in_transaction_session_timeout": "30s",
+                    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:g}s",
                     "timezone": "UTC",
                     # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses
                     # the order: with old statistics one fetch then reads and sorts a lane's whole backlog.
                     "enable_bitmapscan": "off",
+                    # A plan made while a table was small is kept for a while after it has grown: a settle would then
+                    # read all of the outbox. Tables that have nothing but rows to read are read so all the same.
+                    "enable_seqscan": "off",
+                    # Would think of such a read as dear, and compile it.
+                    "jit": "off",
                 },
             )
         except (ValueError, asyncpg.ClientConfigurationError) as error:
             raise SettingsError(f"BUCKETPOST_DATABASE_URL cannot be understood: {error}") from error
+        try:
+            await connection.execute(_COMMIT_DURABLY, timeout=CONNECT_SECONDS)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     return create_async_engine(
         "postgresql+asyncpg://",

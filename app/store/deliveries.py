@@ -24,14 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.ids import ID_BYTES, DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
-from app.domain.verdict import DeadReason, DeliveryStatus
+from app.domain.identity import keys_of_event
+from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
+from app.domain.verdict import CancelReason, DeadReason, DeliveryStatus
 from app.store.columns import Instant
 from app.store.place import Place, page_after
 from app.store.schema import attempt, dead_letter, delivery
-
-# A delivery's key begins as its event's id does: see app.domain.identity.
-_SHARED_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +41,7 @@ class Delivery:
     subscription_id: SubscriptionId
     endpoint_id: EndpointId
     status: DeliveryStatus
-    reason: DeadReason | None
+    reason: DeadReason | CancelReason | None
     due_at: datetime | None
     created_at: datetime
     ended_at: datetime | None
@@ -197,8 +195,7 @@ def _conditions(table: Table, wanted: DeliveryFilter) -> list[ColumnElement[bool
     if wanted.subscription_id is not None:
         conditions.append(table.c.subscription_id == wanted.subscription_id)
     if wanted.event_id is not None:
-        shared, free = wanted.event_id[:_SHARED_BYTES], ID_BYTES - _SHARED_BYTES
-        conditions.append(table.c.delivery_key.between(shared + b"\x00" * free, shared + b"\xff" * free))
+        conditions.append(table.c.delivery_key.between(*keys_of_event(wanted.event_id)))
         conditions.append(table.c.event_id == wanted.event_id)
     return conditions
 

@@ -3,15 +3,20 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, or_, select, update
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import JSON, Consequence, Endpoint, OnDead, Ordering
-from app.domain.ids import ID_BYTES, EndpointId, LaneId, TenantId
+from app.domain.configuration import JSON, Consequence, Endpoint, Late, OnDead, Ordering
+from app.domain.ids import ID_BYTES, EndpointId, TenantId
+from app.store import operator_events
 from app.store.columns import FAR
+from app.store.endpoint_rows import endpoint_of, living_endpoints
 from app.store.epoch import bump_epoch
+from app.store.low_water import NO_MARK
+from app.store.operator_events import Disabled
 from app.store.place import Place, page_after
 from app.store.schema import endpoint, lane, subscription
 
@@ -26,6 +31,8 @@ class NewEndpoint:
     secret: bytes | None
     ordering: Ordering
     on_dead: OnDead
+    reorder_window_seconds: float
+    late: Late
     timeout_seconds: float
     max_in_flight: int
     rate_limit_per_second: float | None
@@ -65,18 +72,21 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewEndpo
             last_served=moment,
             is_stopped=new.is_paused,
             breaker_until=moment,
+            **NO_MARK,
             failures=0,
             latency_seconds=0.0,
         )
     )
-    return _endpoint((await connection.execute(_living().where(endpoint.c.id == endpoint_id))).one())
+    return endpoint_of((await connection.execute(living_endpoints().where(endpoint.c.id == endpoint_id))).one())
 
 
 async def find(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:
     """Give an endpoint; None when there is none, or no more."""
-    found = await connection.execute(_living().where(endpoint.c.tenant_id == tenant_id, endpoint.c.id == endpoint_id))
+    found = await connection.execute(
+        living_endpoints().where(endpoint.c.tenant_id == tenant_id, endpoint.c.id == endpoint_id)
+    )
     row = found.one_or_none()
-    return None if row is None else _endpoint(row)
+    return None if row is None else endpoint_of(row)
 
 
 async def list_page(
@@ -84,28 +94,34 @@ async def list_page(
 ) -> Sequence[Endpoint]:
     """Give endpoints, newest first."""
     statement = page_after(
-        _living().where(endpoint.c.tenant_id == tenant_id),
+        living_endpoints().where(endpoint.c.tenant_id == tenant_id),
         after,
         at=endpoint.c.created_at,
         id_=endpoint.c.id,
         limit=limit,
     )
-    return [_endpoint(row) for row in await connection.execute(statement)]
+    return [endpoint_of(row) for row in await connection.execute(statement)]
 
 
 async def read_all(connection: AsyncConnection) -> Sequence[Endpoint]:
     """Give the endpoints of every tenant."""
-    return [_endpoint(row) for row in await connection.execute(_living())]
+    return [endpoint_of(row) for row in await connection.execute(living_endpoints())]
 
 
 async def change(connection: AsyncConnection, changed: Endpoint) -> Endpoint:
-    """Write down what changes of an endpoint: all but its ids, kind and secret. Lock changes before reading it."""
+    """Write down what changes of an endpoint: all but its ids, kind and secret. Lock changes before reading it.
+
+    One whose aim has changed is tried at once, however its lane fared before.
+    """
     moment = await bump_epoch(connection)
+    before = (await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one()
     await connection.execute(
         update(endpoint).where(endpoint.c.id == changed.id).values(**_changeable(changed), updated_at=moment)
     )
+    if endpoint_of(before).aim != changed.aim:
+        await _begin_anew(connection, changed.id, moment)
     await _stop_or_start(connection, changed.id)
-    return _endpoint((await connection.execute(_living().where(endpoint.c.id == changed.id))).one())
+    return endpoint_of((await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one())
 
 
 async def enable(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:
@@ -118,25 +134,27 @@ async def enable(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: 
     )
     if not enabled.rowcount:
         return None
-    await connection.execute(
-        update(lane)
-        .where(lane.c.endpoint_id == endpoint_id)
-        .values(breaker_until=moment, failures=0, failing_since=None, wake_at=moment)
-    )
+    await _begin_anew(connection, endpoint_id, moment)
     await _stop_or_start(connection, endpoint_id)
     return await find(connection, tenant_id, endpoint_id)
 
 
 async def disable(connection: AsyncConnection, endpoint_id: EndpointId, *, reason: str) -> bool:
-    """Disable an endpoint: nothing is sent to it any more; False when it was already, or is gone."""
+    """Disable an endpoint and tell of it: nothing is sent to it any more; False when it was already, or is gone."""
     moment = await bump_epoch(connection)
     disabled = await connection.execute(
         update(endpoint)
         .where(endpoint.c.id == endpoint_id, endpoint.c.deleted_at.is_(None), endpoint.c.disabled_at.is_(None))
         .values(disabled_at=moment, disabled_reason=reason, updated_at=moment)
+        .returning(endpoint.c.tenant_id, endpoint.c.name)
     )
+    row = disabled.one_or_none()
+    if row is None:
+        return False
     await _stop_or_start(connection, endpoint_id)
-    return bool(disabled.rowcount)
+    told = Disabled(tenant_id=TenantId(row.tenant_id), endpoint_id=endpoint_id, name=row.name, reason=reason, at=moment)
+    await operator_events.tell_of_disabled(connection, told)
+    return True
 
 
 async def delete(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
@@ -160,20 +178,14 @@ async def delete(connection: AsyncConnection, tenant_id: TenantId, endpoint_id: 
     return True
 
 
-def _living() -> Select[Any]:
-    return (
-        select(endpoint, lane.c.id.label("lane_id"))
-        .join(lane, lane.c.endpoint_id == endpoint.c.id)
-        .where(endpoint.c.deleted_at.is_(None))
-    )
-
-
 def _changeable(of: NewEndpoint | Endpoint) -> dict[str, Any]:
     return {
         "name": of.name,
         "config": dict(of.config),
         "ordering": of.ordering,
         "on_dead": of.on_dead,
+        "reorder_window_seconds": of.reorder_window_seconds,
+        "late": of.late,
         "timeout_seconds": of.timeout_seconds,
         "max_in_flight": of.max_in_flight,
         "rate_limit_per_second": of.rate_limit_per_second,
@@ -184,34 +196,25 @@ def _changeable(of: NewEndpoint | Endpoint) -> dict[str, Any]:
     }
 
 
+async def _begin_anew(connection: AsyncConnection, endpoint_id: EndpointId, moment: datetime) -> None:
+    """Forget how an endpoint's lane fared: somebody saw to it."""
+    await connection.execute(
+        update(lane)
+        .where(lane.c.endpoint_id == endpoint_id)
+        .values(
+            breaker_until=moment,
+            failures=0,
+            failing_since=None,
+            latency_seconds=0.0,
+            recovering_until=None,
+            wake_at=moment,
+        )
+    )
+
+
 async def _stop_or_start(connection: AsyncConnection, endpoint_id: EndpointId) -> None:
     """Keep the lane's own word on whether it may be leased: leasing looks at lanes alone."""
     its = select(or_(endpoint.c.is_paused, endpoint.c.disabled_at.is_not(None))).where(endpoint.c.id == endpoint_id)
     await connection.execute(
         update(lane).where(lane.c.endpoint_id == endpoint_id).values(is_stopped=its.scalar_subquery())
-    )
-
-
-def _endpoint(row: Row[Any]) -> Endpoint:
-    return Endpoint(
-        id=EndpointId(row.id),
-        tenant_id=TenantId(row.tenant_id),
-        lane_id=LaneId(row.lane_id),
-        name=row.name,
-        kind=row.kind,
-        config=row.config,
-        secret=row.secret,
-        ordering=row.ordering,
-        on_dead=row.on_dead,
-        timeout_seconds=row.timeout_seconds,
-        max_in_flight=row.max_in_flight,
-        rate_limit_per_second=row.rate_limit_per_second,
-        schedule_seconds=tuple(row.schedule_seconds),
-        max_age_seconds=row.max_age_seconds,
-        answers=row.answers,
-        is_paused=row.is_paused,
-        disabled_at=row.disabled_at,
-        disabled_reason=row.disabled_reason,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
     )

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.change import canonical_name
 from app.domain.event import Event, StoredEvent
 from app.domain.ids import EventId, SourceId, TenantId
+from app.domain.operator_event import is_operator_name
 from app.store.place import Place, page_after
 from app.store.schema import event
 
@@ -19,8 +20,8 @@ from app.store.schema import event
 class EventFilter:
     """Which events a list shows; None and empty take all.
 
-    `type` is S3's name with or without `s3:`; `key_prefix` are bytes of the decoded key; `since` and `until` bound the
-    event's own time, the first included, the second not.
+    `type` is S3's name with or without `s3:`, or an operator event's; `key_prefix` are bytes of the decoded key;
+    `since` and `until` bound the event's own time, the first included, the second not.
     """
 
     bucket: str | None = None
@@ -66,9 +67,10 @@ def conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
     if wanted.key_prefix:
         # Bytes against bytes: no wildcard and no collation has a say.
         start = func.substr(event.c.key, 1, len(wanted.key_prefix), type_=LargeBinary)
-        asked.append(start == wanted.key_prefix)
+        # An operator event has no key of an object.
+        asked += (start == wanted.key_prefix, event.c.dialect != "gateway")
     if wanted.type is not None:
-        name = f"s3:{canonical_name(wanted.type)}"
+        name = wanted.type if is_operator_name(wanted.type) else f"s3:{canonical_name(wanted.type)}"
         is_family = name.endswith("*")
         asked.append(event.c.type.startswith(name[:-1], autoescape=True) if is_family else event.c.type == name)
     if wanted.since is not None:

@@ -4,6 +4,7 @@ One that is tried ends by its verdict. Rows are numbered in the order they were 
 a slice at a time, from its oldest row to the first that no endpoint would call old.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import delete, func, select
@@ -20,8 +21,20 @@ from app.store.settle import bury
 LOOKED_AT_ONCE: Final = 1_000
 
 
-async def expire(connection: AsyncConnection, *, after: int) -> tuple[int, int]:
-    """End what is too old among the next rows; gives how many, and the row to go on after: 0 at the end of the walk."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """What a slice of the walk came to: how many it ended, its first row, and the row to go on after.
+
+    `first` is None where there was no row; `last` is 0 at the end of the walk.
+    """
+
+    ended: int
+    first: int | None
+    last: int
+
+
+async def expire(connection: AsyncConnection, *, after: int) -> Walk:
+    """End what is too old among the next rows."""
     youngest = select(func.min(endpoint.c.max_age_seconds)).where(endpoint.c.deleted_at.is_(None)).scalar_subquery()
     seen = await connection.execute(
         select(
@@ -40,7 +53,7 @@ async def expire(connection: AsyncConnection, *, after: int) -> tuple[int, int]:
     if old:
         await _end(connection, {LaneId(row.lane_id) for row in old}, [row.id for row in old])
     is_over = len(rows) < LOOKED_AT_ONCE or not rows[-1].may_be_old
-    return len(old), 0 if is_over else rows[-1].id
+    return Walk(ended=len(old), first=rows[0].id if rows else None, last=0 if is_over else rows[-1].id)
 
 
 async def _end(connection: AsyncConnection, their_lanes: set[LaneId], ids: list[int]) -> None:

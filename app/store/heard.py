@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Column, ColumnElement, and_, or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import ID_BYTES, QuarantineId, SourceId
@@ -77,9 +77,12 @@ async def note_signs_of_life(connection: AsyncConnection, batch: Sequence[Heard]
 
 
 async def note_state(connection: AsyncConnection, source_id: SourceId, *, state: str, error: str | None) -> None:
-    """Keep a source's state, and what went wrong last."""
+    """Keep a source's state, since when it fails, and what went wrong last."""
+    failing_since = func.coalesce(source.c.failing_since, now()) if state == "failing" else None
     await connection.execute(
-        update(source).where(source.c.id == source_id).values(state=state, last_error=error and _storable(error))
+        update(source)
+        .where(source.c.id == source_id)
+        .values(state=state, last_error=error and _storable(error), failing_since=failing_since)
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.outcome import RESPONSE_KEPT_BYTES, Outcome
-from app.domain.verdict import DeadReason
+from app.domain.verdict import CancelReason, DeadReason
 from app.store.columns import microseconds, one_of, storable_text
 from app.store.schema import attempt, delivery
 
@@ -40,7 +40,7 @@ class Attempt:
     outcome: Outcome | None
     started_seconds_ago: float = 0.0
     ended: str | None
-    reason: DeadReason | None = None
+    reason: DeadReason | CancelReason | None = None
 
 
 DEBT_COLUMNS: Final = (

@@ -1,4 +1,6 @@
-"""Deliveries that go one after the other: those of one lane with the same order key, in the order of their rows.
+"""Deliveries that go one after the other: those of one lane with the same order key.
+
+By row, or with a window by turn (reordered.py).
 
 What must wait is parked: its due time becomes that of the one before it, so that it is not read over and over. Whatever
 takes one out of the way wakes those behind it, in the same transaction. Both happen while the lane is locked.
@@ -49,14 +51,21 @@ _PARK_SQLITE: Final = """
 UPDATE delivery SET due_at = before.due_at FROM delivery AS before
 WHERE delivery.id = ?1 AND before.id = ?2 AND before.due_at > delivery.due_at
 """
+# Looked for by their place in the index of the order, from the lane's mark: see owed.py and low_water.py.
 # A row that failed itself keeps its own time, and so do those behind it.
+# So does one still in its window, which ends at `owed_at`: without a window that is never later than now.
 _UNPARK_POSTGRESQL: Final = """
 UPDATE delivery SET due_at = clock_timestamp()
-WHERE id IN (SELECT id FROM delivery WHERE lane_id = $1 AND order_key = $2 ORDER BY id LIMIT $3)
-    AND due_at > clock_timestamp() AND failures = 0 AND NOT blocks
+WHERE id IN (
+        SELECT id FROM delivery
+        WHERE order_key IS NOT NULL AND (order_key, lane_id, id) <= ($2, $1, 9223372036854775807)
+            AND (order_key, lane_id, id) >= ($2, $1, (SELECT low_id FROM lane WHERE id = $1))
+        ORDER BY order_key, lane_id, id LIMIT $3
+    )
+    AND due_at > greatest(clock_timestamp(), owed_at) AND failures = 0 AND NOT blocks
 """
 _UNPARK_SQLITE: Final = """
 UPDATE delivery SET due_at = bucketpost_now()
 WHERE id IN (SELECT id FROM delivery WHERE lane_id = ?1 AND order_key = ?2 ORDER BY id LIMIT ?3)
-    AND due_at > bucketpost_now() AND failures = 0 AND NOT blocks
+    AND due_at > max(bucketpost_now(), owed_at) AND failures = 0 AND NOT blocks
 """

@@ -11,10 +11,11 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import Ordering
+from app.domain.configuration import Endpoint
 from app.domain.event import Event
 from app.domain.identity import delivery_key, order_key
-from app.domain.ids import EndpointId, EventId, LaneId, SourceId, SubscriptionId, TenantId
+from app.domain.ids import EventId, SourceId, SubscriptionId, TenantId
+from app.domain.order import place_of
 from app.store.columns import microseconds
 from app.store.schema import event as event_table
 
@@ -27,7 +28,7 @@ class NewEvent:
     """An event to be written down, and the day it is filed under."""
 
     tenant_id: TenantId
-    source_id: SourceId
+    source_id: SourceId | None
     event: Event
     day: date
 
@@ -37,10 +38,8 @@ class Owing:
     """A delivery to be owed: what an event owes to an endpoint through a subscription."""
 
     new: NewEvent
-    lane_id: LaneId
-    endpoint_id: EndpointId
+    endpoint: Endpoint
     subscription_id: SubscriptionId
-    ordering: Ordering
 
 
 async def insert_events(connection: AsyncConnection, events: Iterable[NewEvent]) -> frozenset[EventId]:
@@ -63,7 +62,10 @@ async def insert_events(connection: AsyncConnection, events: Iterable[NewEvent])
 
 
 async def insert_deliveries(connection: AsyncConnection, owing: Sequence[Owing]) -> int:
-    """Insert deliveries in the order given, due now; gives how many were not owed already."""
+    """Insert deliveries in the order given, due now or when their endpoint's window is over.
+
+    Gives how many were not owed already.
+    """
     if not owing:
         return 0
     rows = [_delivery_row(each) for each in owing]
@@ -118,16 +120,18 @@ def _event_row(new: NewEvent) -> tuple[Any, ...]:
 
 
 def _delivery_row(owing: Owing) -> tuple[Any, ...]:
-    new = owing.new
+    new, endpoint = owing.new, owing.endpoint
     return (
         new.tenant_id,
-        owing.lane_id,
+        endpoint.lane_id,
         delivery_key(new.event.id, owing.subscription_id),
-        owing.endpoint_id,
+        endpoint.id,
         owing.subscription_id,
         new.day,
         new.event.id,
-        order_key(owing.ordering, new.event.bucket, new.event.key),
+        order_key(endpoint.ordering, new.event.bucket, new.event.key),
+        place_of(new.event) if endpoint.minds_places else None,
+        endpoint.reorder_window_seconds,
     )
 
 
@@ -156,15 +160,20 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucket
 # A delivery may be owed already when its event is filed under two days, which a day made late can bring about.
 _INSERT_DELIVERIES_POSTGRESQL: Final = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
-    tries, failures, blocks, due_at, owed_at, created_at)
-SELECT new.*, 0, 0, false, at.moment, at.moment, at.moment
-FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::date[], $7::bytea[], $8::bigint[])
-    AS new, (SELECT clock_timestamp() AS moment) AS at
+    place, tries, failures, blocks, due_at, owed_at, created_at)
+SELECT tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
+    place, 0, 0, false, moment + make_interval(secs => wait), moment + make_interval(secs => wait), moment
+FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::date[], $7::bytea[], $8::bigint[],
+        $9::bytea[], $10::float8[])
+    AS new (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
+        place, wait), (SELECT clock_timestamp() AS moment) AS at
 ON CONFLICT DO NOTHING
 """
 _INSERT_DELIVERIES_SQLITE: Final = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,
-    tries, failures, blocks, due_at, owed_at, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, bucketpost_now(), bucketpost_now(), bucketpost_now())
+    place, tries, failures, blocks, due_at, owed_at, created_at)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, moment + wait, moment + wait, moment
+FROM (SELECT bucketpost_now() AS moment, CAST(?10 * 1000000 AS INTEGER) AS wait)
+WHERE true
 ON CONFLICT DO NOTHING
 """

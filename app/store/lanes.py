@@ -6,15 +6,32 @@ still good. Whoever locks several lanes does it in the order of their ids.
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import CTE, ColumnElement, Select, and_, false, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Float,
+    LargeBinary,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningUpdate, Update
 
 from app.domain.delivery import Health, LaneSurvey, Lease
 from app.domain.ids import EndpointId, LaneId, ReplicaId
-from app.store import replicas
-from app.store.columns import FAR, now, one_of
+from app.store import low_water, replicas
+from app.store.columns import FAR, now, one_of, one_of_named
 from app.store.owed import next_due
 from app.store.schema import lane
 
@@ -66,18 +83,19 @@ async def lease(
         update(lane)
         .where(one_of(connection, lane.c.id, in_order))
         .values(owner=replica, fence=lane.c.fence + 1, lease_until=now(lease_seconds), last_served=now())
-        .returning(lane.c.id, lane.c.endpoint_id, lane.c.fence, lane.c.failures, lane.c.latency_seconds, _ON_TRIAL)
-    )
-    claimed = {
-        row.id: Lease(
-            lane_id=LaneId(row.id),
-            endpoint_id=EndpointId(row.endpoint_id),
-            fence=row.fence,
-            health=Health(failures=row.failures, latency_seconds=row.latency_seconds),
-            is_on_trial=bool(row.is_on_trial),
+        .returning(
+            lane.c.id,
+            lane.c.endpoint_id,
+            lane.c.fence,
+            lane.c.failures,
+            lane.c.failing_since,
+            lane.c.latency_seconds,
+            lane.c.recovering_until,
+            lane.c.last_served,
+            _IS_ON_TRIAL.label("is_on_trial"),
         )
-        for row in taken
-    }
+    )
+    claimed = {row.id: _lease(row) for row in taken}
     return [claimed[each] for each in in_order]
 
 
@@ -93,19 +111,47 @@ def waiting_statement(limit: int) -> Select[int]:
 
 
 async def renew(
-    connection: AsyncConnection, replica: ReplicaId, leases: Collection[Lease], *, lease_seconds: float
+    connection: AsyncConnection,
+    replica: ReplicaId,
+    leases: Collection[Lease],
+    *,
+    lease_seconds: float,
+    ending: Collection[int] = (),
 ) -> frozenset[tuple[LaneId, int]]:
-    """Prolong claims and lock their lanes for the rest of the transaction; gives lane and fence of those still held."""
-    mine = _locked(connection, leases, lane.c.owner == replica)
+    """Prolong claims and lock their lanes for the rest of the transaction; gives lane and fence of those still held.
+
+    `ending`: rows that this transaction will take out, whoever holds their lanes; the lanes' marks go up past them.
+    """
     renewed = await connection.execute(
-        update(lane)
-        .where(lane.c.id == mine.c.id)
-        .values(lease_until=now(lease_seconds))
-        .returning(lane.c.id, lane.c.fence)
+        _renew_statement(connection.dialect.name),
+        {
+            "lanes": sorted({each.lane_id for each in leases}),
+            "replica": replica,
+            "seconds": lease_seconds,
+            "ending": list(ending),
+        },
     )
     # A lane leased anew by this replica is prolonged too; the older claim is lost all the same.
     held = {(LaneId(row.id), int(row.fence)) for row in renewed}
     return frozenset(held & {(each.lane_id, each.fence) for each in leases})
+
+
+@functools.cache
+def _renew_statement(dialect: str) -> ReturningUpdate[int, int]:
+    mine = (
+        select(lane.c.id)
+        .where(one_of_named(dialect, lane.c.id, "lanes"), lane.c.owner == bindparam("replica", type_=LargeBinary))
+        .order_by(lane.c.id)
+        .with_for_update(key_share=True)
+        .cte("locked")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    return (
+        update(lane)
+        .where(lane.c.id == mine.c.id)
+        .values(lease_until=now(bindparam("seconds", type_=Float)), **low_water.raised(dialect, leave_out="ending"))
+        .returning(lane.c.id, lane.c.fence)
+    )
 
 
 async def release(connection: AsyncConnection, replica: ReplicaId, leases: Collection[Lease]) -> None:
@@ -150,6 +196,7 @@ async def suspend(connection: AsyncConnection, replica: ReplicaId, claim: Lease,
 
 async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Health]) -> None:
     """Write down how lanes fare; for lanes that this transaction has locked."""
+    outage = now() - lane.c.failing_since
     for lane_id, each in sorted(health.items()):
         fares_well = each.failures == 0
         await connection.execute(
@@ -158,6 +205,11 @@ async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Healt
             .values(
                 failures=each.failures,
                 failing_since=None if fares_well else func.coalesce(lane.c.failing_since, now()),
+                recovering_until=(
+                    case((_IS_ON_TRIAL, now() + outage + outage), else_=lane.c.recovering_until)
+                    if fares_well
+                    else lane.c.recovering_until
+                ),
                 latency_seconds=each.latency_seconds,
             )
         )
@@ -183,8 +235,24 @@ async def lie_down(connection: AsyncConnection, replica: ReplicaId, claim: Lease
 
     To be committed before the second half looks: a delivery that commits later then finds a lane asleep, and wakes it.
     """
-    asleep = await connection.execute(update(lane).where(*_held(replica, claim)).values(wake_at=FAR))
+    asleep = await connection.execute(
+        _lie_down_statement(connection.dialect.name),
+        {"lane": claim.lane_id, "replica": replica, "its_fence": claim.fence},
+    )
     return asleep.rowcount == 1
+
+
+@functools.cache
+def _lie_down_statement(dialect: str) -> Update:
+    return (
+        update(lane)
+        .where(
+            lane.c.id == bindparam("lane", type_=BigInteger),
+            lane.c.owner == bindparam("replica", type_=LargeBinary),
+            lane.c.fence == bindparam("its_fence", type_=BigInteger),
+        )
+        .values(wake_at=FAR, **low_water.raised(dialect))
+    )
 
 
 async def set_alarm(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
@@ -227,7 +295,20 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
 
 
 # It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
-_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false()).label("is_on_trial")
+_IS_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false())
+
+
+def _lease(row: Row[Any]) -> Lease:
+    failing = timedelta(0) if row.failing_since is None else row.last_served - row.failing_since
+    return Lease(
+        lane_id=LaneId(row.id),
+        endpoint_id=EndpointId(row.endpoint_id),
+        fence=row.fence,
+        health=Health(failures=row.failures, latency_seconds=row.latency_seconds),
+        failing_seconds=max(0.0, failing.total_seconds()),
+        is_on_trial=bool(row.is_on_trial),
+        is_recovering=row.recovering_until is not None and row.recovering_until > row.last_served,
+    )
 
 
 def _is_waiting() -> ColumnElement[bool]:
@@ -242,14 +323,3 @@ def _is_waiting() -> ColumnElement[bool]:
 
 def _held(replica: ReplicaId, claim: Lease) -> tuple[ColumnElement[bool], ...]:
     return lane.c.id == claim.lane_id, lane.c.owner == replica, lane.c.fence == claim.fence
-
-
-def _locked(connection: AsyncConnection, leases: Collection[Lease], condition: ColumnElement[bool]) -> CTE:
-    return (
-        select(lane.c.id)
-        .where(one_of(connection, lane.c.id, sorted({each.lane_id for each in leases})), condition)
-        .order_by(lane.c.id)
-        .with_for_update(key_share=True)
-        .cte("locked")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )

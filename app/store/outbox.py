@@ -4,18 +4,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from app.domain.delivery import LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreError
 from app.domain.ids import LaneId, ReplicaId
-from app.store import endpoints, lanes, owed, replicas, settle
+from app.store import endpoints, high_water, lanes, owed, reordered, replicas, settle
 from app.store.database import Database, is_partition_missing
 from app.store.in_order import park
 from app.store.partitions import make_days
+from app.store.patience import PATIENCE, Patience
 from app.store.sweep import Sweep
 
 # How often all replicas together sweep at most; each one asks every second.
 SWEEP_PAUSE_SECONDS: Final = 0.5
-DISABLE_AFTER_SECONDS: Final = 5 * 86_400.0
 # A look that finds only what waits for others puts that off and looks again, so often at most.
 _LOOKS_IN_ORDER: Final = 8
 T = TypeVar("T")
@@ -31,17 +31,17 @@ class SqlOutbox:
         *,
         lease_seconds: float,
         sweep_pause_seconds: float = SWEEP_PAUSE_SECONDS,
-        disable_after_seconds: float = DISABLE_AFTER_SECONDS,
+        patience: Patience = PATIENCE,
     ) -> None:
         """Take the database, the id of this replica's life (a new one each start), and how long a lease holds.
 
-        An endpoint whose attempts all failed for `disable_after_seconds` is disabled.
+        `patience` says when an endpoint that fails is disabled, and when a source is called stalled.
         """
         self._database = database
         self._replica = replica
         self._lease_seconds = lease_seconds
         self._sweep_pause_seconds = sweep_pause_seconds
-        self._sweep = Sweep(database, replica, disable_after_seconds=disable_after_seconds)
+        self._sweep = Sweep(database, replica, patience)
         self._noted_at = float("-inf")
 
     async def inherit(self) -> None:
@@ -73,13 +73,19 @@ class SqlOutbox:
         return frozenset(lane_id for lane_id, _ in held)
 
     async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
         """Read what is due; see the port."""
-        if in_order:
-            return await self._fetch_in_order(lease, limit=limit, leave_out=leave_out)
+        if in_order is None:
+            async with self._database.read() as connection:
+                return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
+        fetch = self._fetch_by_turn if in_order.is_reordered else self._fetch_in_order
+        rows = await fetch(lease, limit=limit, leave_out=leave_out)
+        if not in_order.with_marks or not rows:
+            return rows
+        # After the rows: what was settled in between counts.
         async with self._database.read() as connection:
-            return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
+            return await high_water.tell(connection, lease, rows)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """Write down what tries gave; see the port."""
@@ -111,6 +117,11 @@ class SqlOutbox:
         """Wake what sleeps over something due and cancel what nobody wants any more; see the port."""
         return await self._with_days(lambda: self._sweep.sweep(pause_seconds=self._sweep_pause_seconds))
 
+    async def retire(self) -> None:
+        """Count no more among those that share the lanes; see the port."""
+        async with self._database.write() as connection:
+            await replicas.forget(connection, self._replica)
+
     async def leave(self) -> None:
         """Say that this replica is gone, and give back what it still holds; see the port."""
         async with self._database.write() as connection:
@@ -127,6 +138,20 @@ class SqlOutbox:
             if may_go or len(wait) < limit:
                 return may_go
         return ()
+
+    async def _fetch_by_turn(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        rows: list[Owed] = []
+        for _ in range(_LOOKS_IN_ORDER):
+            at_hand = [*leave_out, *(row.row_id for row in rows)]
+            async with self._database.read() as connection:
+                look = await reordered.look(connection, lease, limit=limit - len(rows), leave_out=at_hand)
+            if look.wait:
+                async with self._database.write() as connection:
+                    await park(connection, self._replica, lease, look.wait)
+            rows += look.may_go
+            if look.is_all or len(rows) >= limit or not (look.may_go or look.wait):
+                break
+        return rows
 
     async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         lost = await self._database.write_again(

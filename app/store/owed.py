@@ -2,11 +2,11 @@
 
 Both statements walk the index on (lane_id, due_at, id) and stop at their limit. They are built so that no planner can
 leave that way, however large the backlog: the clock is read once, cancelled subscriptions come as an array, and each
-event is looked up by its key.
+event is looked up by its key. They begin at the lane's low-water mark (low_water.py).
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,14 +26,17 @@ from sqlalchemy import (
     func,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from app.domain.delivery import Lease, Owed
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
-from app.store.columns import now, this_moment
+from app.store.columns import none_of_named, now, one_of, this_moment
 from app.store.events import stored_event
+from app.store.low_water import low_id_of, not_below
 from app.store.schema import delivery, endpoint, event, subscription
 
 
@@ -56,7 +59,7 @@ class Parking:
 async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
     """Read deliveries that are due, oldest due first, with their events."""
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
-    rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
+    rows = await connection.execute(statement, due_values(lease, limit=limit, leave_out=leave_out))
     return [_owed(row) for row in rows]
 
 
@@ -68,7 +71,7 @@ async def fetch_in_order(
     At hand is what stands in `leave_out` or comes before in the answer.
     """
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=True)
-    rows = await connection.execute(statement, _fetch_values(lease, limit=limit, leave_out=leave_out))
+    rows = await connection.execute(statement, due_values(lease, limit=limit, leave_out=leave_out))
     at_hand = set(leave_out)
     may_go: list[Owed] = []
     wait: list[Parking] = []
@@ -81,20 +84,36 @@ async def fetch_in_order(
     return may_go, wait
 
 
+async def fetch_rows(connection: AsyncConnection, lease: Lease, row_ids: Sequence[int]) -> Mapping[int, Owed]:
+    """Read these deliveries with their events, as far as they are still there and may be sent."""
+    dialect = connection.dialect.name
+    chosen = select(delivery).where(one_of(connection, delivery.c.id, row_ids), may_be_sent(dialect)).subquery("chosen")
+    rows = await connection.execute(_with_events(dialect, chosen), {"its_endpoint": lease.endpoint_id})
+    return {row.id: _owed(row) for row in rows}
+
+
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
     """Find the lane's next delivery that may be handed out; None when it owes nothing."""
-    statement = _next_statement(connection.dialect.name)
-    row = (await connection.execute(statement, {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id})).first()
+    values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id}
+    row = (await connection.execute(_next_statement(connection.dialect.name), values)).first()
     return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
 
 
-def fetch_statement(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Select[Any]:
-    """Give what fetch runs, values included; a test looks at its plan."""
-    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out))
-    return statement.params(_fetch_values(lease, limit=limit, leave_out=leave_out))
+def fetch_statement(
+    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int], tells_before: bool = False
+) -> Select[Any]:
+    """Give what a fetch runs, values included; a test looks at its plan."""
+    statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=tells_before)
+    return statement.params(due_values(lease, limit=limit, leave_out=leave_out))
 
 
-def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
+def next_statement(connection: AsyncConnection, lease: Lease) -> Select[Any]:
+    """Give what next_due runs, values included; a test looks at its plan."""
+    return _next_statement(connection.dialect.name).params(lane=lease.lane_id, its_endpoint=lease.endpoint_id)
+
+
+def due_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
+    """Give what the walk of `due_statement` takes."""
     values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id, "rows": limit}
     return {**values, "left_out": list(leave_out)} if leave_out else values
 
@@ -102,9 +121,10 @@ def _fetch_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict
 # Built once: putting such a statement together costs more than running it.
 @functools.cache
 def _next_statement(dialect: str) -> Select[Any]:
+    lane_id = bindparam("lane", type_=BigInteger)
     return (
         select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
-        .where(delivery.c.lane_id == bindparam("lane", type_=BigInteger), _may_be_sent(dialect))
+        .where(delivery.c.lane_id == lane_id, not_below(lane_id), may_be_sent(dialect))
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(1)
     )
@@ -112,58 +132,79 @@ def _next_statement(dialect: str) -> Select[Any]:
 
 @functools.cache
 def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = False) -> Select[Any]:
-    due = (
+    due = due_statement(dialect, leaves_out=leaves_out).subquery("due")
+    return _with_events(dialect, due, *((_before(due),) if tells_before else ())).order_by(due.c.due_at, due.c.id)
+
+
+def due_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
+    """Build the walk along the index: what is due, oldest due first; for the values of `due_values`."""
+    lane_id = bindparam("lane", type_=BigInteger)
+    return (
         select(delivery)
         .where(
-            delivery.c.lane_id == bindparam("lane", type_=BigInteger),
+            delivery.c.lane_id == lane_id,
+            not_below(lane_id),
             delivery.c.due_at <= this_moment(),
-            _may_be_sent(dialect),
-            *((_is_not_left_out(dialect),) if leaves_out else ()),
+            may_be_sent(dialect),
+            *((none_of_named(dialect, delivery.c.id, "left_out"),) if leaves_out else ()),
         )
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(bindparam("rows", type_=Integer))
-        .subquery("due")
     )
+
+
+def _with_events(dialect: str, due: FromClause, *more: ColumnElement[Any]) -> Select[Any]:
     its_event = and_(
         event.c.tenant_id == due.c.tenant_id, event.c.id == due.c.event_id, event.c.event_day == due.c.event_day
     )
     kept: FromClause = event
     joined: FromClause = due.outerjoin(event, its_event)
     if dialect == "postgresql":
-        # One row by its key for each delivery on its own: a join over all of them might read every day's events.
-        kept = select(event).where(its_event).limit(1).lateral("kept")
+        kept = _kept(due)
         joined = due.outerjoin(kept, true())
     its_format = select(subscription.c.format).where(subscription.c.id == due.c.subscription_id).scalar_subquery()
+    return select(
+        *(due.c[name] for name in _DELIVERY_COLUMNS),
+        its_format.label("format"),
+        this_moment().label("read_at"),
+        *more,
+        *(kept.c[name] for name in _EVENT_COLUMNS),
+    ).select_from(joined)
+
+
+def _kept(due: FromClause) -> LateralFromClause:
+    """Look up the event of each delivery on its own: a join over all of them might read every day's events.
+
+    By its place in the order of the key. Of the other index on events, which begins with the tenant too, a planner
+    without statistics, as on the first minute of a day, thinks as well, and walks all the events of the day.
+    """
+    key = (event.c.tenant_id, event.c.id, event.c.event_day)
+    its_key = tuple_(due.c.tenant_id, due.c.event_id, due.c.event_day)
     return (
-        select(
-            *(due.c[name] for name in _DELIVERY_COLUMNS),
-            its_format.label("format"),
-            this_moment().label("read_at"),
-            *((_before(due),) if tells_before else ()),
-            *(kept.c[name] for name in _EVENT_COLUMNS),
-        )
-        .select_from(joined)
-        .order_by(due.c.due_at, due.c.id)
+        select(event)
+        .where(event.c.event_day == due.c.event_day, tuple_(*key) >= its_key, tuple_(*key) <= its_key)
+        .order_by(*key)
+        .limit(1)
+        .lateral("kept")
     )
 
 
 def _before(due: FromClause) -> ColumnElement[int]:
-    """Find the row that comes right before, due or not: one look at the index of the order."""
+    """Find the row that comes right before, due or not: one look at its place in the index of the order."""
     earlier = delivery.alias("earlier")
+    place = tuple_(earlier.c.order_key, earlier.c.lane_id, earlier.c.id)
     return (
         select(earlier.c.id)
-        .where(earlier.c.lane_id == due.c.lane_id, earlier.c.order_key == due.c.order_key, earlier.c.id < due.c.id)
-        .order_by(earlier.c.id.desc())
+        .where(
+            earlier.c.order_key.is_not(None),
+            place < tuple_(due.c.order_key, due.c.lane_id, due.c.id),
+            place >= tuple_(due.c.order_key, due.c.lane_id, low_id_of(bindparam("lane", type_=BigInteger))),
+        )
+        .order_by(earlier.c.order_key.desc(), earlier.c.lane_id.desc(), earlier.c.id.desc())
         .limit(1)
         .scalar_subquery()
         .label("before_id")
     )
-
-
-def _is_not_left_out(dialect: str) -> ColumnElement[bool]:
-    if dialect == "postgresql":
-        return delivery.c.id != all_(bindparam("left_out", type_=ARRAY(BigInteger)))
-    return delivery.c.id.not_in(bindparam("left_out", expanding=True, type_=BigInteger))
 
 
 _DELIVERY_COLUMNS: Final = (
@@ -177,8 +218,8 @@ _DELIVERY_COLUMNS: Final = (
     "tries",
     "failures",
     "order_key",
+    "place",
     "owed_at",
-    "created_at",
 )
 _EVENT_COLUMNS: Final = (
     "source_id",
@@ -204,7 +245,8 @@ _EVENT_COLUMNS: Final = (
 )
 
 
-def _may_be_sent(dialect: str) -> ColumnElement[bool]:
+def may_be_sent(dialect: str) -> ColumnElement[bool]:
+    """Leave out what is owed to a deleted endpoint or through a deleted subscription."""
     # By what is being cancelled, not by what the endpoint's subscriptions are: one may have moved to another endpoint.
     cancelled = select(subscription.c.id).where(
         subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None)
@@ -227,8 +269,9 @@ def _owed(row: Row[Any]) -> Owed:
         format=row.format,
         tries=row.tries,
         failures=row.failures,
-        created_at=row.created_at,
+        owed_at=row.owed_at,
         order_key=row.order_key,
+        place=row.place,
         age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),
         stored=None if row.record is None else stored_event(row, row.event_id),
     )

@@ -17,8 +17,6 @@ from app.store.schema import pulse, quarantine
 
 # What a replica measured longer ago says nothing of the present: it is gone, or has nothing to say.
 FRESH_SECONDS: Final = 15.0
-# Rows are gone for good after this long; any age past FRESH_SECONDS would do.
-_FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 _ROWS_AT_ONCE: Final = 500
 # One queue that tells of more must not keep the others' rows from being written.
 _LARGEST: Final = 2**31 - 1
@@ -96,11 +94,6 @@ async def read_fares(connection: AsyncConnection, sources: Collection[SourceId])
     )
     quarantined = {SourceId(row.source_id): row.quarantined for row in counted}
     return {each: Fare(pulse=_sum(each, measured[each]), quarantined=quarantined.get(each, 0)) for each in measured}
-
-
-async def forget_dead(connection: AsyncConnection) -> None:
-    """Take out what replicas left behind that measure nothing any more."""
-    await connection.execute(delete(pulse).where(pulse.c.seen_at < now(-_FORGOTTEN_AFTER_SECONDS)))
 
 
 def _values(replica: ReplicaId, measured: Pulse) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class SqlEventStore:
             duplicates=sum(len(each.decoded.events) for each in batch) - len(new_ids),
             deliveries=deliveries,
             quarantined=quarantined,
-            lanes=frozenset(each.lane_id for each in owing),
+            lanes=frozenset(each.endpoint.lane_id for each in owing),
         )
 
     async def wake(self, awakened: frozenset[LaneId]) -> None:
@@ -129,13 +129,7 @@ class _Rules:
     def owing(self, new: NewEvent) -> list[Owing]:
         """Give a delivery for each subscription that takes the event."""
         return [
-            Owing(
-                new=new,
-                lane_id=endpoint.lane_id,
-                endpoint_id=endpoint.id,
-                subscription_id=subscription.id,
-                ordering=endpoint.ordering,
-            )
+            Owing(new=new, endpoint=endpoint, subscription_id=subscription.id)
             for subscription in self._matcher.match(new.event)
             if subscription.tenant_id == new.tenant_id
             and (endpoint := self._endpoints.get(subscription.endpoint_id)) is not None

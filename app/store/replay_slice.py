@@ -4,12 +4,12 @@ It reads some events in the order they were recorded and owes what the job wants
 place it has come to: a job goes on where it stood, whoever does the next slice. When to do one is replaying.py's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, literal, select, tuple_, update
+from sqlalchemy import Row, Select, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,7 +17,7 @@ from app.domain.configuration import Configuration, Endpoint, Subscription
 from app.domain.event import StoredEvent
 from app.domain.identity import delivery_key, order_key, replayed_key
 from app.domain.ids import DeliveryKey, LaneId, ReplayId, TenantId
-from app.domain.matching import matches
+from app.domain.matching import Matcher
 from app.domain.verdict import DeliveryStatus
 from app.store import history, lanes
 from app.store.columns import Instant, now, one_of
@@ -49,7 +49,7 @@ async def count_deliveries(
 ) -> int:
     """Count the deliveries a job would owe for the `most` events recorded first: nothing is changed."""
     rows = await connection.execute(_events_after(tenant_id, wanted.events, None, until=None, limit=most))
-    candidates = [each for row in rows for each in _candidates(stored_event(row, row.id), wanted, known, tenant_id)]
+    candidates = _candidates(rows, wanted, known, tenant_id)
     statuses = await _statuses(connection, [each.key for each in candidates])
     return sum(_is_wanted(statuses.get(each.key), wanted) for each in candidates)
 
@@ -71,9 +71,7 @@ async def do_slice(
             _events_after(job.tenant_id, job.wanted.events, place, until=job.created_at, limit=limit)
         )
     )
-    candidates = [
-        each for one in rows for each in _candidates(stored_event(one, one.id), job.wanted, known, job.tenant_id)
-    ]
+    candidates = _candidates(rows, job.wanted, known, job.tenant_id)
     owed = await _owe(connection, job, candidates)
     is_last = len(rows) < limit
     await connection.execute(
@@ -105,15 +103,22 @@ class _Candidate:
         return delivery_key(self.stored.event.id, self.subscription.id)
 
 
-def _candidates(stored: StoredEvent, wanted: Wanted, known: Configuration, tenant_id: TenantId) -> list[_Candidate]:
-    return [
-        _Candidate(stored=stored, subscription=each, endpoint=known.endpoints[each.endpoint_id])
+def _candidates(
+    rows: Iterable[Row[Any]], wanted: Wanted, known: Configuration, tenant_id: TenantId
+) -> Sequence[_Candidate]:
+    matcher = Matcher(
+        each
         for each in known.subscriptions.values()
         if each.tenant_id == tenant_id
         and each.endpoint_id in known.endpoints
         and wanted.subscription_id in (None, each.id)
         and wanted.endpoint_id in (None, each.endpoint_id)
-        and matches(each.filter, stored.event)
+    )
+    return [
+        _Candidate(stored=stored, subscription=each, endpoint=known.endpoints[each.endpoint_id])
+        for row in rows
+        for stored in (stored_event(row, row.id),)
+        for each in matcher.match(stored.event)
     ]
 
 
@@ -137,7 +142,7 @@ async def _owe(connection: AsyncConnection, job: Replay, candidates: Sequence[_C
         await connection.execute(
             update(delivery)
             .where(one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks)
-            .values(blocks=False, failures=0, due_at=now(), owed_at=now())
+            .values(blocks=False, failures=0, place=None, due_at=now(), owed_at=now())
         )
         await history.reopen(connection, [_debt(job.tenant_id, each) for each in chosen])
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

@@ -14,7 +14,8 @@ from app.domain.ports import Wake
 from app.store import chores, configuration, lanes, replay, replay_slice
 from app.store.columns import now
 from app.store.database import Database
-from app.store.schema import delivery, lane
+from app.store.low_water import first_due
+from app.store.schema import lane
 
 SLICE_EVENTS: Final = 100
 PAUSE_SECONDS: Final = 0.25
@@ -94,15 +95,11 @@ class Replaying:
 
 async def _is_behind(connection: AsyncConnection) -> bool:
     """Tell whether a lane that may be served has something due for long."""
-    late = (
-        select(delivery.c.due_at)
-        .where(delivery.c.lane_id == lane.c.id)
-        .order_by(delivery.c.due_at, delivery.c.id)
-        .limit(1)
-        .correlate(lane)
-        .scalar_subquery()
-    )
     found = await connection.execute(
-        select(exists().where(lane.c.is_stopped.is_(False), lane.c.breaker_until <= now(), late < now(-BEHIND_SECONDS)))
+        select(
+            exists().where(
+                lane.c.is_stopped.is_(False), lane.c.breaker_until <= now(), first_due() < now(-BEHIND_SECONDS)
+            )
+        )
     )
     return bool(found.scalar_one())

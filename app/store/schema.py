@@ -21,6 +21,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    text,
 )
 
 from app.store.columns import Instant
@@ -84,6 +86,9 @@ source = Table(
     Column("last_received_at", Instant),
     Column("last_event_at", Instant),
     Column("test_event_at", Instant),
+    Column("failing_since", Instant),
+    Column("stalled_at", Instant),
+    Column("stalled_by", Text),  # which sign of a stall it was: it ends when that sign does
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
@@ -100,6 +105,8 @@ endpoint = Table(
     Column("secret", LargeBinary),
     Column("ordering", Text, nullable=False),
     Column("on_dead", Text, nullable=False),
+    Column("reorder_window_seconds", Float, nullable=False),
+    Column("late", Text, nullable=False),
     Column("timeout_seconds", Float, nullable=False),
     Column("max_in_flight", Integer, nullable=False),
     Column("rate_limit_per_second", Float),
@@ -114,7 +121,8 @@ endpoint = Table(
     Column("deleted_at", Instant),
 )
 
-# `emptied_at`: when nothing was owed through a deleted subscription any more.
+# `emptied_at`: when nothing was owed through a deleted subscription any more. `hears_gateway`: its filter names
+# operator events; who has one to tell finds the few it goes to by that.
 subscription = Table(
     "subscription",
     metadata,
@@ -123,11 +131,22 @@ subscription = Table(
     Column("name", Text, nullable=False),
     Column("endpoint_id", LargeBinary, nullable=False),
     Column("filter", JSON, nullable=False),
+    Column("hears_gateway", Boolean, nullable=False),
     Column("format", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
     Column("emptied_at", Instant),
+    Index(None, "tenant_id", postgresql_where=text("hears_gateway"), sqlite_where=text("hears_gateway")),
+)
+
+# Those that are being emptied: every fetch asks for them, and there may be many others.
+_IS_BEING_EMPTIED: Final = and_(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None))
+Index(
+    "ix_subscription_being_emptied",
+    subscription.c.id,
+    postgresql_where=_IS_BEING_EMPTIED,
+    sqlite_where=_IS_BEING_EMPTIED,
 )
 
 # The queue of one endpoint and the thing that is leased. No index but the key: every lease is then a HOT update.
@@ -144,8 +163,15 @@ lane = Table(
     Column("last_served", Instant, nullable=False),
     Column("is_stopped", Boolean, nullable=False),  # its endpoint is paused or disabled: nobody leases it
     Column("breaker_until", Instant, nullable=False),
+    # Nothing it owes comes before these, by due time and by number: low_water.py.
+    Column("low_due", Instant, nullable=False),
+    Column("low_due_id", BigInteger, nullable=False),
+    Column("low_id", BigInteger, nullable=False),
+    Column("next_low_id", BigInteger, nullable=False),
+    Column("next_low_xid", BigInteger, nullable=False),
     Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
     Column("failing_since", Instant),
+    Column("recovering_until", Instant),  # after an outage, what came in it is played back, twice as long at most
     Column("latency_seconds", Float, nullable=False),  # moving average
     sqlite_autoincrement=True,  # a lane's id, like a row's in the outbox, is never another's
 )
@@ -228,11 +254,12 @@ delivery = Table(
     Column("event_day", Date, nullable=False),
     Column("event_id", LargeBinary, nullable=False),
     Column("order_key", BigInteger),
+    Column("place", LargeBinary),  # the event's, where its endpoint minds places; NULL for what a person asked for
     Column("tries", SmallInteger, nullable=False),
     Column("failures", SmallInteger, nullable=False),
     Column("blocks", Boolean, nullable=False),  # dead, and those that come after it wait until somebody sees to it
     Column("due_at", Instant, nullable=False),
-    Column("owed_at", Instant, nullable=False),  # its age counts from here: as created, or owed anew
+    Column("owed_at", Instant, nullable=False),  # its age counts from here, when it was first due; or owed anew
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("delivery_key", "lane_id"),
     Index(None, "lane_id", "due_at", "id"),
@@ -241,10 +268,20 @@ delivery = Table(
     sqlite_autoincrement=True,  # see above
 )
 
+# No two of its indexes begin with the same column, so that a look at a place in one of them (owed.py, low_water.py) can
+# be answered by no other, whatever the planner knows of the rows: it would read and sort all that a lane owes.
 Index(
     "ix_delivery_in_order",
-    delivery.c.lane_id,
     delivery.c.order_key,
+    delivery.c.lane_id,
+    delivery.c.id,
+    postgresql_where=delivery.c.order_key.is_not(None),
+    sqlite_where=delivery.c.order_key.is_not(None),
+)
+Index(
+    "ix_delivery_oldest_in_order",
+    delivery.c.endpoint_id,
+    delivery.c.lane_id,
     delivery.c.id,
     postgresql_where=delivery.c.order_key.is_not(None),
     sqlite_where=delivery.c.order_key.is_not(None),
@@ -309,6 +346,19 @@ dead_letter = Table(
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant, nullable=False),
     Index(None, "tenant_id", "created_at", "delivery_key"),
+    Index(None, "ended_at"),
+)
+
+# How far the receiver of a lane has come with an object: the newest place it was delivered, for each family of places.
+high_water = Table(
+    "high_water",
+    metadata,
+    Column("lane_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("order_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("family", SmallInteger, primary_key=True, autoincrement=False),
+    Column("place", LargeBinary, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Index(None, "updated_at"),
 )
 
 quarantine = Table(
@@ -324,6 +374,7 @@ quarantine = Table(
     Column("last_seen_at", Instant, nullable=False),
     Index(None, "tenant_id", "first_seen_at", "id"),
     Index(None, "source_id"),
+    Index(None, "last_seen_at"),
 )
 
 # A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.

@@ -11,12 +11,13 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.delivery import Settlement
+from app.domain.delivery import Owed, Settlement
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId
-from app.store import history, lanes
+from app.store import high_water, history, lanes, low_water, operator_events
 from app.store.columns import FAR, now, one_of
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
 from app.store.in_order import unpark
+from app.store.operator_events import Death
 from app.store.schema import dead_letter, delivery
 
 
@@ -25,32 +26,41 @@ async def settle(
 ) -> frozenset[LaneId]:
     """Write settlements down and prolong their leases; gives the lanes whose lease is lost."""
     claims = {(each.lease.lane_id, each.lease.fence): each.lease for each in settlements}
-    keys = _ended_in_order(settlements)
-    if keys:
+    ended = _ended_in_order(settlements)
+    if ended:
         # Also those whose lease is lost: putting off and waking must not meet.
         await lanes.lock(connection, {each.lease.lane_id for each in settlements})
-    held = await lanes.renew(connection, replica, list(claims.values()), lease_seconds=lease_seconds)
+    successes = [each for each in settlements if each.verdict.status == "delivered"]
+    held = await lanes.renew(
+        connection,
+        replica,
+        list(claims.values()),
+        lease_seconds=lease_seconds,
+        ending=[each.owed.row_id for each in successes],
+    )
     fenced = [each for each in settlements if (each.lease.lane_id, each.lease.fence) in held]
     health = {each.lease.lane_id: each.health for each in fenced if each.health is not None}
     if health:
         await lanes.note_health(connection, health)
     attempts = [
-        *await _succeed(connection, [each for each in settlements if each.verdict.status == "delivered"]),
+        *await _succeed(connection, successes),
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
     await history.append(connection, attempts)
-    await unpark(connection, keys)
+    await high_water.rise(connection, successes)
+    await low_water.raise_numbers(connection, dict(sorted((each.lane_id, each.row_id) for each in ended)))
+    await unpark(connection, {(each.lane_id, each.order_key) for each in ended if each.order_key is not None})
     return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}
 
 
-def _ended_in_order(settlements: Sequence[Settlement]) -> frozenset[tuple[LaneId, int]]:
-    """Give the order keys that something may have got out of the way of."""
-    return frozenset(
-        (each.owed.lane_id, each.owed.order_key)
+def _ended_in_order(settlements: Sequence[Settlement]) -> Sequence[Owed]:
+    """Give what may have got out of the way of what comes after it."""
+    return [
+        each.owed
         for each in settlements
         if each.owed.order_key is not None and each.verdict.status != "pending" and not each.blocks
-    )
+    ]
 
 
 async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:
@@ -139,12 +149,17 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
 
 
 async def bury(connection: AsyncConnection, dead: Sequence[Mapping[str, Any]]) -> None:
-    """Put rows among the dead letters."""
+    """Put rows among the dead letters, and tell of those deaths who wants to hear."""
     if not dead:
         return
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # One delivery dies twice only when its event was filed under two days: the first death stands.
-    await connection.execute(choose(dead_letter).values(ended_at=now()).on_conflict_do_nothing(), list(dead))
+    buried = await connection.execute(
+        choose(dead_letter).values(ended_at=now()).on_conflict_do_nothing().returning(dead_letter), list(dead)
+    )
+    await operator_events.tell_of_deaths(
+        connection, [Death(debt=debt_of(row), reason=row.reason, at=row.ended_at) for row in buried]
+    )
 
 
 def _postponed(row_id: int, settlement: Settlement) -> tuple[int, int, float]:
@@ -167,7 +182,7 @@ def _attempt(settlement: Settlement, debt: Debt, *, ended: str | None) -> Attemp
         outcome=settlement.outcome,
         started_seconds_ago=settlement.started_seconds_ago,
         ended=ended,
-        reason=settlement.verdict.reason if ended == "dead" else None,
+        reason=settlement.verdict.reason if ended in ("dead", "cancelled") else None,
     )
 
 

@@ -103,7 +103,11 @@ async def change(connection: AsyncConnection, changed: Source) -> Source:
 
 async def start_anew(connection: AsyncConnection, source_id: SourceId) -> None:
     """Forget how a source fared: what was said of it was about another config."""
-    await connection.execute(update(source).where(source.c.id == source_id).values(state="starting", last_error=None))
+    await connection.execute(
+        update(source)
+        .where(source.c.id == source_id)
+        .values(state="starting", last_error=None, failing_since=None, stalled_at=None, stalled_by=None)
+    )
 
 
 async def delete(connection: AsyncConnection, tenant_id: TenantId, source_id: SourceId) -> bool:

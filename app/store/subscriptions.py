@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import JSON, Filter, Format, Subscription
 from app.domain.ids import ID_BYTES, EndpointId, SubscriptionId, TenantId
+from app.domain.operator_event import is_operator_name
 from app.store.epoch import bump_epoch
 from app.store.place import Place, page_after
 from app.store.schema import subscription
@@ -36,6 +37,7 @@ async def create(connection: AsyncConnection, tenant_id: TenantId, new: NewSubsc
             name=new.name,
             endpoint_id=new.endpoint_id,
             filter=_filter_json(new.filter),
+            hears_gateway=_hears_gateway(new.filter),
             format=new.format,
             created_at=moment,
             updated_at=moment,
@@ -93,6 +95,7 @@ async def change(connection: AsyncConnection, changed: Subscription) -> Subscrip
             name=changed.name,
             endpoint_id=changed.endpoint_id,
             filter=_filter_json(changed.filter),
+            hears_gateway=_hears_gateway(changed.filter),
             format=changed.format,
             updated_at=moment,
         )
@@ -117,6 +120,10 @@ async def delete(connection: AsyncConnection, tenant_id: TenantId, subscription_
 
 def _living() -> Select[Any]:
     return select(subscription).where(subscription.c.deleted_at.is_(None))
+
+
+def _hears_gateway(wanted: Filter) -> bool:
+    return any(map(is_operator_name, wanted.events))
 
 
 def _filter_json(wanted: Filter) -> dict[str, JSON]:

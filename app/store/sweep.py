@@ -1,19 +1,21 @@
-"""The sweep: the guarantee behind every hint. Wakes lanes, cancels what was deleted, forgets dead replicas."""
+"""The sweep: the guarantee behind every hint. Wakes lanes, ends what was deleted or is too old, notes what is amiss."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
-from app.store import chores, endpoints, expiry, history, lanes, replicas
+from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
 from app.store.in_order import unpark
+from app.store.patience import Patience
 from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
+from app.store.stalls import look_for_stalls
 
 CANCELLED_AT_ONCE: Final = 1_000
 # A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
@@ -22,6 +24,10 @@ _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
 _SLICES_A_SWEEP: Final = 5
 _LOOKED_AT_A_SWEEP: Final = 50
+# How far below the marks every so many sweeps look. Statements are bounded to 30 s, and so is the time between two of
+# them; most transactions end within a blink. The first sweep of a replica looks at all.
+_BELOW_MARKS: Final = ((60, None), (10, 120.0), (1, 5.0))
+_WALK_ALL_EVERY: Final = 60
 _DAY_SECONDS: Final = 86_400.0
 # Replicas silent for so long are not even of interest to people any more.
 _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
@@ -30,11 +36,14 @@ _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 class Sweep:
     """One replica's part in the sweep."""
 
-    def __init__(self, database: Database, replica: ReplicaId, *, disable_after_seconds: float) -> None:
+    def __init__(self, database: Database, replica: ReplicaId, patience: Patience) -> None:
         self._database = database
         self._replica = replica
-        self._disable_after_seconds = disable_after_seconds
+        self._patience = patience
         self._walked_to = 0
+        self._walks = 0
+        self._oldest = 1
+        self._sweeps = 0
 
     async def sweep(self, *, pause_seconds: float) -> int:
         """Do it, unless another replica does or just did; gives the number of lanes woken."""
@@ -42,15 +51,29 @@ class Sweep:
             self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=pause_seconds
         ):
             return 0
+        await self._lower_marks()
         woken = await self._wake()
         await self._cancel()
         await self._unblock()
         await self._expire()
         await self._disable_failing()
+        await look_for_stalls(self._database, self._patience)
         async with self._database.write() as connection:
             await replicas.forget_dead(connection, silent_seconds=_FORGOTTEN_AFTER_SECONDS)
             await chores.finish(connection, _CHORE, self._replica)
         return woken
+
+    async def _lower_marks(self) -> None:
+        """Let lanes look at what was committed too late to be above their mark; see low_water.py."""
+        seconds = next(span for every, span in _BELOW_MARKS if self._sweeps % every == 0)
+        self._sweeps += 1
+        async with self._database.read() as connection:
+            found = list(await connection.execute(low_water.below_statement(seconds=seconds)))
+        if not found:
+            return
+        async with self._database.write() as connection:
+            for row in found:
+                await low_water.lower(connection, LaneId(row.id), row.due_at, row.due_id)
 
     async def _wake(self) -> int:
         async with self._database.read() as connection:
@@ -83,14 +106,22 @@ class Sweep:
                 await connection.execute(delete(lane).where(_EMPTIED_LANE))
 
     async def _expire(self) -> None:
-        _, self._walked_to = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
+        is_new = not self._walked_to
+        if is_new:
+            # From where the oldest row was; rows commit out of order, so from the very beginning now and then.
+            self._walked_to = self._oldest - 1 if self._walks % _WALK_ALL_EVERY else 0
+            self._walks += 1
+        walk = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
+        if is_new and walk.first is not None:
+            self._oldest = walk.first
+        self._walked_to = walk.last
 
     async def _disable_failing(self) -> None:
         """Disable endpoints that took nothing for days: each in a change of the set-up of its own."""
         async with self._database.read() as connection:
-            failing = list(await connection.execute(_failing_for_long(self._disable_after_seconds)))
+            failing = list(await connection.execute(_failing_for_long(self._patience.disable_after_seconds)))
         for row in failing:
-            days = self._disable_after_seconds / _DAY_SECONDS
+            days = self._patience.disable_after_seconds / _DAY_SECONDS
             async with self._database.write() as connection:
                 await endpoints.disable(
                     connection, EndpointId(row.endpoint_id), reason=f"Every attempt failed for {days:g} days."
@@ -115,15 +146,7 @@ def sleeping_statement() -> Select[int]:
 
     One look at the index for each sleeping lane: a join over the outbox could read all of it.
     """
-    first_due = (
-        select(delivery.c.due_at)
-        .where(delivery.c.lane_id == lane.c.id)
-        .order_by(delivery.c.due_at, delivery.c.id)
-        .limit(1)
-        .correlate(lane)
-        .scalar_subquery()
-    )
-    return select(lane.c.id).where(lane.c.wake_at > now(), first_due <= now())
+    return select(lane.c.id).where(lane.c.wake_at > now(), low_water.first_due() <= now())
 
 
 def _failing_for_long(seconds: float) -> Select[Any]:
@@ -207,8 +230,23 @@ _NEEDLESS: Final = (
         ),
     )
 )
-_SUBSCRIPTION_OWES: Final = exists().where(delivery.c.subscription_id == subscription.c.id).correlate(subscription)
-_LANE_OWES: Final = exists().where(delivery.c.lane_id == lane.c.id).correlate(lane)
+# One look at the index for each that was deleted: an EXISTS may be turned into a join that reads all of the outbox.
+_SUBSCRIPTION_OWES: Final = (
+    select(literal(value=True))
+    .where(delivery.c.subscription_id == subscription.c.id)
+    .limit(1)
+    .correlate(subscription)
+    .scalar_subquery()
+    .is_not(None)
+)
+_LANE_OWES: Final = (
+    select(literal(value=True))
+    .where(delivery.c.lane_id == lane.c.id)
+    .limit(1)
+    .correlate(lane)
+    .scalar_subquery()
+    .is_not(None)
+)
 _EMPTIED_SUBSCRIPTION: Final = (
     subscription.c.deleted_at <= now(-LATE_SECONDS),
     subscription.c.emptied_at.is_(None),

@@ -3,17 +3,18 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreError
 from app.domain.ids import ID_BYTES, ReplicaId
-from app.store import chores, prune, pulse
+from app.store import chores, prune
 from app.store.database import Database, sqlstate
 from app.store.days import partitions
 from app.store.partitions import drop_day, make_days
+from app.store.place import Place
 from app.store.record import RETENTION_DAYS
 
 PAUSE_SECONDS: Final = 3_600.0
@@ -22,6 +23,15 @@ _CHORE_SECONDS: Final = 300.0
 # A replica that finds nothing to do has read a few rows of the catalogue.
 _LOOK_SECONDS: Final = 600.0
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+# What only the history still names.
+_KEPT_LIKE_ATTEMPTS: Final = (
+    prune.delete_old_replays,
+    prune.delete_old_subscriptions,
+    prune.delete_old_endpoints,
+    prune.delete_old_sources,
+    prune.delete_old_keys,
+)
+T = TypeVar("T")
 _log = structlog.get_logger()
 
 
@@ -81,24 +91,27 @@ class Upkeep:
                 await chores.finish(connection, _CHORE, self._owner)
 
     async def _prune(self) -> None:
-        # First what keeps days from going.
+        # First what keeps days, and rows of other tables, from going.
         await self._delete_slices(prune.delete_old_dead_letters, self._dead_letter_days)
         await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
-        async with self._database.write() as connection:
-            await pulse.forget_dead(connection)
+        await self._delete_slices(prune.delete_old_pulses, prune.PULSE_SECONDS)
+        await self._delete_slices(prune.delete_old_marks, self._event_days)
         await self._prune_events()
         if self._database.dialect == "postgresql":
             await self._drop_days()
         else:
-            await self._prune_attempts()
+            async with self._database.read() as connection:
+                first_kept = await prune.first_attempt_day_kept(connection, self._attempt_days)
+            await self._delete_slices(prune.delete_old_attempts, first_kept)
+        for delete_slice in _KEPT_LIKE_ATTEMPTS:
+            await self._delete_slices(delete_slice, self._attempt_days)
 
-    async def _delete_slices(
-        self, delete_slice: Callable[[AsyncConnection, int], Awaitable[int]], retention_days: int
-    ) -> None:
+    async def _delete_slices(self, delete_slice: Callable[[AsyncConnection, T], Awaitable[int]], bound: T) -> None:
+        """Delete until nothing is left; between two slices whoever else wants to write has a turn."""
         deleted = prune.SLICE
         while deleted == prune.SLICE:
             async with self._database.write() as connection:
-                deleted = await delete_slice(connection, retention_days)
+                deleted = await delete_slice(connection, bound)
 
     async def _drop_days(self) -> None:
         async with self._database.read() as connection:
@@ -119,23 +132,15 @@ class Upkeep:
                     _log.info("day.drop_postponed", table=parent, day=str(day))
 
     async def _prune_events(self) -> None:
-        while True:
-            async with self._database.read() as connection:
-                old = await prune.old_events(connection, self._event_days)
-            if old:
-                async with self._database.write() as connection:
-                    await prune.delete_events(connection, old)
-            if len(old) < prune.SLICE:
-                return
-
-    async def _prune_attempts(self) -> None:
         async with self._database.read() as connection:
-            first_kept = await prune.first_attempt_day_kept(connection, self._attempt_days)
-        while True:
-            async with self._database.read() as connection:
-                old = await prune.old_attempts(connection, first_kept)
-            if old:
+            tenants = await prune.tenants(connection)
+        for tenant_id in tenants:
+            after: Place | None = None
+            while True:
+                async with self._database.read() as connection:
+                    old = await prune.old_events(connection, tenant_id, self._event_days, after=after)
+                if not old:
+                    break
                 async with self._database.write() as connection:
-                    await prune.delete_attempts(connection, old)
-            if len(old) < prune.SLICE:
-                return
+                    await prune.delete_events(connection, tenant_id, [each.id for each in old])
+                after = old[-1]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from app.aws.partitions import partition_of
 from app.wiring.plan import AWS_KEYS
 
 # SSE-SQS needs nothing; of a customer's key, reading needs only this.
@@ -59,9 +60,8 @@ def queue_arn(url: str, *, region: str | None) -> str:
     """Give the ARN of the queue with this URL; a part that the URL does not tell is `*`."""
     account, _, name = urlsplit(url).path.strip("/").rpartition("/")
     account = account.rpartition("/")[2]
-    partition = "aws-cn" if (region or "").startswith("cn-") else "aws"
-    partition = "aws-us-gov" if (region or "").startswith("us-gov-") else partition
-    return f"arn:{partition}:sqs:{region or '*'}:{account if re.fullmatch('[0-9]{12}', account) else '*'}:{name}"
+    account = account if re.fullmatch("[0-9]{12}", account) else "*"
+    return f"arn:{partition_of(region)}:sqs:{region or '*'}:{account}:{name}"
 
 
 def _queues(queues: Sequence[ReadQueue]) -> list[dict[str, Any]]:

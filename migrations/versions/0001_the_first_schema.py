@@ -89,6 +89,7 @@ def upgrade() -> None:
         "dead_letter",
         ["tenant_id", "created_at", "delivery_key"],
     )
+    op.create_index("ix_dead_letter_ended_at", "dead_letter", ["ended_at"])
     op.create_table(
         "delivery",
         sa.Column(
@@ -102,6 +103,7 @@ def upgrade() -> None:
         sa.Column("event_day", sa.Date(), nullable=False),
         sa.Column("event_id", sa.LargeBinary(), nullable=False),
         sa.Column("order_key", sa.BigInteger(), nullable=True),
+        sa.Column("place", sa.LargeBinary(), nullable=True),
         sa.Column("tries", sa.SmallInteger(), nullable=False),
         sa.Column("failures", sa.SmallInteger(), nullable=False),
         sa.Column("blocks", sa.Boolean(), nullable=False),
@@ -117,7 +119,14 @@ def upgrade() -> None:
     op.create_index(
         "ix_delivery_in_order",
         "delivery",
-        ["lane_id", "order_key", "id"],
+        ["order_key", "lane_id", "id"],
+        postgresql_where=sa.text("order_key IS NOT NULL"),
+        sqlite_where=sa.text("order_key IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_delivery_oldest_in_order",
+        "delivery",
+        ["endpoint_id", "lane_id", "id"],
         postgresql_where=sa.text("order_key IS NOT NULL"),
         sqlite_where=sa.text("order_key IS NOT NULL"),
     )
@@ -137,6 +146,8 @@ def upgrade() -> None:
         sa.Column("secret", sa.LargeBinary(), nullable=True),
         sa.Column("ordering", sa.Text(), nullable=False),
         sa.Column("on_dead", sa.Text(), nullable=False),
+        sa.Column("reorder_window_seconds", sa.Float(), nullable=False),
+        sa.Column("late", sa.Text(), nullable=False),
         sa.Column("timeout_seconds", sa.Float(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
         sa.Column("rate_limit_per_second", sa.Float(), nullable=True),
@@ -181,6 +192,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_event_tenant_id_recorded_at_id", "event", ["tenant_id", "recorded_at", "id"])
     op.create_table(
+        "high_water",
+        sa.Column("lane_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("order_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("family", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("place", sa.LargeBinary(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("lane_id", "order_key", "family", name="pk_high_water"),
+    )
+    op.create_index("ix_high_water_updated_at", "high_water", ["updated_at"])
+    op.create_table(
         "lane",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=False), nullable=False
@@ -194,8 +215,14 @@ def upgrade() -> None:
         sa.Column("last_served", Instant(), nullable=False),
         sa.Column("is_stopped", sa.Boolean(), nullable=False),
         sa.Column("breaker_until", Instant(), nullable=False),
+        sa.Column("low_due", Instant(), nullable=False),
+        sa.Column("low_due_id", sa.BigInteger(), nullable=False),
+        sa.Column("low_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_low_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_low_xid", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("recovering_until", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),
         sqlite_autoincrement=True,
@@ -227,6 +254,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_tenant_id_first_seen_at_id", "quarantine", ["tenant_id", "first_seen_at", "id"])
     op.create_index("ix_quarantine_source_id", "quarantine", ["source_id"])
+    op.create_index("ix_quarantine_last_seen_at", "quarantine", ["last_seen_at"])
     op.create_table(
         "replay",
         sa.Column("id", sa.LargeBinary(), nullable=False),
@@ -273,6 +301,9 @@ def upgrade() -> None:
         sa.Column("last_received_at", Instant(), nullable=True),
         sa.Column("last_event_at", Instant(), nullable=True),
         sa.Column("test_event_at", Instant(), nullable=True),
+        sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("stalled_at", Instant(), nullable=True),
+        sa.Column("stalled_by", sa.Text(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
@@ -285,12 +316,27 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("endpoint_id", sa.LargeBinary(), nullable=False),
         sa.Column("filter", sa.JSON(), nullable=False),
+        sa.Column("hears_gateway", sa.Boolean(), nullable=False),
         sa.Column("format", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("deleted_at", Instant(), nullable=True),
         sa.Column("emptied_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_subscription"),
+    )
+    op.create_index(
+        "ix_subscription_tenant_id",
+        "subscription",
+        ["tenant_id"],
+        postgresql_where=sa.text("hears_gateway"),
+        sqlite_where=sa.text("hears_gateway"),
+    )
+    op.create_index(
+        "ix_subscription_being_emptied",
+        "subscription",
+        ["id"],
+        postgresql_where=sa.text("deleted_at IS NOT NULL AND emptied_at IS NULL"),
+        sqlite_where=sa.text("deleted_at IS NOT NULL AND emptied_at IS NULL"),
     )
     op.create_table(
         "tenant",

@@ -3,10 +3,13 @@
 It runs the code of this repository in a directory of its own, with none of the developer's own settings.
 """
 
+import json
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -24,7 +27,8 @@ class Gateway:
     """One gateway, the same over kills and starts: its port, directory, database and key do not change.
 
     `env` goes on top of the environment; `only` is `serve --only`; `key` is for a replica whose database
-    another one has made, otherwise it comes from the file of the first start, or a new one is made.
+    another one has made, otherwise it comes from the file of the first start, or a new one is made. `under` is a
+    command that runs `serve`, such as strace, without taking its place.
     """
 
     def __init__(  # noqa: PLR0913 - what can differ between two gateways
@@ -37,6 +41,7 @@ class Gateway:
         key: str | None = None,
         port: int | None = None,
         name: str = "gateway",
+        under: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.name = name
@@ -51,7 +56,7 @@ class Gateway:
             **{"BUCKETPOST_DELIVERY__ALLOW_CIDRS": LOOPBACK, **(env or {})},
         )
         arguments = ["serve", "--host", HOST, "--port", str(self.port), *(["--only", only] if only else [])]
-        self.process = self._program(arguments, name)
+        self.process = self._program(arguments, name, under=under)
 
     def start(self) -> None:
         """Start it and return at once; see `ready`."""
@@ -77,6 +82,23 @@ class Gateway:
             session.get(f"{self.url}/metrics") as answer,
         ):
             return await answer.text()
+
+    async def figure(self, name: str) -> float:
+        """Read one figure of `/metrics`, its labels included in the name; 0 when there is none, or no answer."""
+        try:
+            found = re.search(rf"^{re.escape(name)} (\S+)", await self.metrics(), re.MULTILINE)
+        except (aiohttp.ClientError, TimeoutError):
+            return 0.0
+        return float(found.group(1)) if found else 0.0
+
+    async def lanes_held(self) -> int:
+        """Ask how many lanes it holds; 0 when it does not answer."""
+        return int(await self.figure("bucketpost_lanes_held"))
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Give what it logged under a name, over all its lives."""
+        needle = f'"event": "{event}"'
+        return [json.loads(line) for line in self.process.stderr().splitlines() if needle in line]
 
     async def kill(self) -> None:
         """End it as kill -9 does."""
@@ -112,9 +134,9 @@ class Gateway:
             raise BedError(f"bucketpost {' '.join(arguments)} ended with status {status}\n{command.tail()}")
         return command.stdout()
 
-    def _program(self, arguments: Sequence[str], output_name: str) -> ChildProcess:
+    def _program(self, arguments: Sequence[str], output_name: str, *, under: Sequence[str] = ()) -> ChildProcess:
         return ChildProcess(
-            [sys.executable, "-m", "app", *arguments],
+            [*under, sys.executable, "-m", "app", *arguments],
             output=self.directory / output_name,
             cwd=self.directory,
             env=self._env,

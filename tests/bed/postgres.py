@@ -68,21 +68,22 @@ class EmbeddedPostgres:
 
     def __init__(self, *, settings: Mapping[str, str] = SETTINGS) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="bucketpost-pg-"))
-        self._data = self._directory / "data"
-        self._data.mkdir()
-        self.url = f"postgresql://postgres@/postgres?host={self._data}"
+        self.data = self._directory / "data"
+        self.data.mkdir()
+        self.url = f"postgresql://postgres@/postgres?host={self.data}"
         self.databases = Databases(self.url)
-        prepared = _prepare(self._data)
+        prepared = _prepare(self.data)
+        self.programs = prepared.bin_path
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self.process = ChildProcess(
             [
                 str(prepared.bin_path / "postgres"),
                 "-D",
-                str(self._data),
+                str(self.data),
                 "-h",
                 "",
                 "-k",
-                str(self._data),
+                str(self.data),
                 *options,
             ],
             output=self._directory / "postgres",
@@ -111,7 +112,7 @@ class EmbeddedPostgres:
 
     async def _is_ready(self) -> bool:
         try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
         return len(lines) > 7 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"

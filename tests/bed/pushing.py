@@ -32,6 +32,7 @@ from app.store.reprocess import Reprocessing
 from app.store.schema import event, quarantine, source
 from app.store.sources import NewSource, create
 from app.store.watch import ConfigurationWatch
+from tests.bed.clocks import machine_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +239,7 @@ def _road_of(each: Source) -> Road | None:
 def _open_push(each: Source) -> PushSource:
     kind = sources.KINDS[each.kind]
     assert isinstance(kind, sources.PushKind)
-    return kind.open(each)
+    return kind.open(each, machine_time)
 
 
 def _never_polled(each: Source) -> NoReturn:

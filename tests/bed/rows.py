@@ -20,6 +20,7 @@ from app.domain.ids import (
 )
 from app.store.columns import EPOCH, FAR
 from app.store.database import Database
+from app.store.low_water import NO_MARK
 from app.store.migrate import migrate
 from app.store.schema import attempt, dead_letter, delivery, endpoint, event, lane, quarantine, subscription
 
@@ -191,6 +192,8 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             secret=b"s" * 24,
             ordering="none",
             on_dead="skip",
+            reorder_window_seconds=0.0,
+            late="deliver",
             max_age_seconds=432_000,
             answers={},
             is_paused=False,
@@ -206,6 +209,7 @@ async def _add_configuration(connection: AsyncConnection) -> None:
                 id=each,
                 endpoint_id=ENDPOINT,
                 filter={"buckets": [], "events": [], "key_prefix": "", "key_suffix": ""},
+                hears_gateway=False,
                 format="standard",
                 **made,
             )
@@ -221,6 +225,7 @@ async def _add_configuration(connection: AsyncConnection) -> None:
             last_served=EPOCH,
             is_stopped=False,
             breaker_until=EPOCH,
+            **NO_MARK,
             failures=0,
             latency_seconds=0,
         )

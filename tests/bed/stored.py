@@ -9,15 +9,17 @@ from typing import Any
 
 from sqlalchemy import Executable, func, insert, select, update
 
-from app.domain.configuration import Filter, OnDead, Ordering
+from app.domain.configuration import Filter, Late, OnDead, Ordering
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.event import Event
 from app.domain.ids import DEFAULT_TENANT, EndpointId, EventId, LaneId, ReplicaId, SourceId, SubscriptionId
 from app.domain.message import Decoded, Heard, Refusal
+from app.domain.operator_event import is_operator_name
 from app.domain.outcome import Outcome
 from app.domain.verdict import DELIVERED, DeadReason, Verdict
 from app.store.columns import EPOCH, FAR, now
 from app.store.database import Database
+from app.store.low_water import NO_MARK
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
 from app.store.schema import configuration_epoch, delivery, endpoint, lane, metadata, source, subscription
@@ -42,7 +44,14 @@ class Stored:
         replica = ReplicaId(secrets.token_bytes(16))
         return SqlOutbox(self.database, replica, lease_seconds=lease_seconds, sweep_pause_seconds=0.0)
 
-    async def add_endpoint(self, *, ordering: Ordering = "none", on_dead: OnDead = "skip") -> EndpointId:
+    async def add_endpoint(
+        self,
+        *,
+        ordering: Ordering = "none",
+        on_dead: OnDead = "skip",
+        reorder_window_seconds: float = 0.0,
+        late: Late = "deliver",
+    ) -> EndpointId:
         """Set up an endpoint with its lane."""
         endpoint_id = EndpointId(secrets.token_bytes(16))
         async with self.database.write() as connection:
@@ -55,6 +64,8 @@ class Stored:
                     config={"url": "https://example.com/"},
                     ordering=ordering,
                     on_dead=on_dead,
+                    reorder_window_seconds=reorder_window_seconds,
+                    late=late,
                     max_age_seconds=432_000,
                     answers={},
                     is_paused=False,
@@ -75,6 +86,7 @@ class Stored:
                     last_served=EPOCH,
                     is_stopped=False,
                     breaker_until=EPOCH,
+                    **NO_MARK,
                     failures=0,
                     latency_seconds=0,
                 )
@@ -100,6 +112,7 @@ class Stored:
                         "key_prefix": wanted.key_prefix,
                         "key_suffix": wanted.key_suffix,
                     },
+                    hears_gateway=any(map(is_operator_name, wanted.events)),
                     format="standard",
                     created_at=now(),
                     updated_at=now(),
@@ -109,10 +122,17 @@ class Stored:
         return subscription_id
 
     async def add_subscribed(
-        self, *, ordering: Ordering = "none", on_dead: OnDead = "skip"
+        self,
+        *,
+        ordering: Ordering = "none",
+        on_dead: OnDead = "skip",
+        reorder_window_seconds: float = 0.0,
+        late: Late = "deliver",
     ) -> tuple[LaneId, SubscriptionId]:
         """Set up an endpoint that takes everything; gives its lane and its subscription."""
-        endpoint_id = await self.add_endpoint(ordering=ordering, on_dead=on_dead)
+        endpoint_id = await self.add_endpoint(
+            ordering=ordering, on_dead=on_dead, reorder_window_seconds=reorder_window_seconds, late=late
+        )
         subscription_id = await self.add_subscription(endpoint_id)
         return await self.lane_of(endpoint_id), subscription_id
 

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreRefused, StoreUnavailable
+from app.settings import DeliverySettings
 from app.store.database import Database, sqlstate
 from app.store.migrate import migrate
 from app.store.partitions import make_days
@@ -54,6 +55,33 @@ async def test_a_connection_the_server_ends_is_unavailable(fragile: Stored) -> N
             await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
     assert (await fragile.store.record([heard(make_event(1))])).events == 1
+
+
+@pytest.mark.parametrize(("default", "used"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+async def test_commits_reach_the_disk_whatever_the_default(stored_on_postgres: Stored, default: str, used: str) -> None:
+    """A default that acknowledges before the disk has it is overridden; the others are the operator's choice."""
+    name = await stored_on_postgres.scalar(text("SELECT current_database()"))
+    await stored_on_postgres.execute(text(f'ALTER DATABASE "{name}" SET synchronous_commit = {default}'))
+    await stored_on_postgres.database.aclose()
+
+    assert await stored_on_postgres.scalar(text("SHOW synchronous_commit")) == used
+
+
+async def test_a_silent_transaction_is_ended_before_its_leases(stored_on_postgres: Stored) -> None:
+    """A replica cut off within a transaction holds the locks of its lanes for no longer than the lanes."""
+    limit = await stored_on_postgres.scalar(
+        text("SELECT setting::int FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'")
+    )
+
+    assert 0 < limit / 1000 < DeliverySettings().lease_seconds
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_sqlite_waits_for_the_disk(stored_on_sqlite: Stored, kind: str) -> None:
+    """Every connection syncs at each commit: `synchronous` is FULL (2), with a write-ahead log."""
+    async with getattr(stored_on_sqlite.database, kind)() as connection:
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one() == 2
+        assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one() == "wal"
 
 
 @pytest.mark.parametrize(

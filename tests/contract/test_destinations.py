@@ -14,6 +14,7 @@ from app.destinations.formats import http_message, kafka_message
 from app.domain.configuration import JSON, Endpoint, Format
 from app.domain.delivery import Owed
 from app.domain.ports import Destination
+from tests.bed.clocks import machine_time
 from tests.bed.kafka import Kafka
 from tests.bed.kafka_journal import KafkaJournal
 from tests.bed.ports import free_port
@@ -149,7 +150,7 @@ def side(request: pytest.FixtureRequest, kind: str) -> Side:
 @pytest.fixture
 async def destination(kind: str) -> AsyncIterator[Destination]:
     """Give the destination of the kind, which may go to this machine."""
-    opened = KINDS[kind].open(allow_cidrs=(IPv4Network("127.0.0.0/8"),), version="0.0.0")
+    opened = KINDS[kind].open(allow_cidrs=(IPv4Network("127.0.0.0/8"),), version="0.0.0", now=machine_time)
     yield opened
     await asyncio.wait_for(opened.aclose(), CLOSE_SECONDS)
 

@@ -60,8 +60,8 @@ async def test_the_walk_goes_on_where_it_stood(stored: Stored, monkeypatch: pyte
     after, ended = 0, 0
     for _ in range(4):
         async with stored.database.write() as connection:
-            count, after = await expiry.expire(connection, after=after)
-        ended += count
+            walk = await expiry.expire(connection, after=after)
+        after, ended = walk.last, ended + walk.ended
 
     assert (ended, after) == (3, 0)
 

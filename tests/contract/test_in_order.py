@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from sqlalchemy import func, select, text, update
 
-from app.domain.delivery import Lease, Owed
+from app.domain.delivery import InOrder, Lease, Owed
 from app.store import retry
 from app.store.columns import FAR, now
 from app.store.outbox import SqlOutbox
@@ -37,7 +37,7 @@ async def leased(stored: Stored, *keys: bytes) -> tuple[SqlOutbox, Lease]:
 async def fetched(outbox: SqlOutbox, lease: Lease, *, leave_out: Sequence[Owed] = (), limit: int = 100) -> list[Owed]:
     """Fetch in order, without what is at hand."""
     at_hand = [owed.row_id for owed in leave_out]
-    return list(await outbox.fetch(lease, limit=limit, leave_out=at_hand, in_order=True))
+    return list(await outbox.fetch(lease, limit=limit, leave_out=at_hand, in_order=InOrder()))
 
 
 def keys_of(rows: Sequence[Owed]) -> list[bytes]:

@@ -10,6 +10,7 @@ from app.destinations.formats import kafka_message
 from app.destinations.kafka import Kafka as KafkaDestination
 from app.domain.configuration import Endpoint
 from app.domain.outcome import Outcome
+from tests.bed.clocks import machine_time
 from tests.bed.kafka import EmbeddedKafka, Kafka
 from tests.bed.kafka_journal import KafkaJournal, KafkaRecord
 from tests.unit.destinations.values import make_endpoint, make_owed
@@ -20,7 +21,7 @@ CLOSE_SECONDS = 5.0
 @pytest.fixture
 async def destination() -> AsyncIterator[KafkaDestination]:
     """Give a destination; closing it is bounded whatever the broker does."""
-    opened = KafkaDestination.open(allow_cidrs=(), version="0.0.0")
+    opened = KafkaDestination.open(allow_cidrs=(), version="0.0.0", now=machine_time)
     yield opened
     await asyncio.wait_for(opened.aclose(), CLOSE_SECONDS)
 
@@ -190,7 +191,7 @@ async def test_a_frozen_broker_costs_no_more_than_the_limit(
 async def test_closing_is_bounded_while_the_broker_is_down(own_kafka: EmbeddedKafka) -> None:
     """Idle producers and one at work are given up, and no task of theirs is left."""
     topic = await own_kafka.create_topic()
-    opened = KafkaDestination.open(allow_cidrs=(), version="0.0.0")
+    opened = KafkaDestination.open(allow_cidrs=(), version="0.0.0", now=machine_time)
     tasks = asyncio.all_tasks()
     endpoint = endpoint_of(own_kafka, topic)
     await asyncio.gather(*(opened.send(endpoint, [make_owed(number)]) for number in range(3)))

@@ -76,6 +76,15 @@ async def test_a_newer_schema_stops_the_start(database: Database) -> None:
         await prepare(database)
 
 
+async def test_there_is_no_way_to_an_unknown_revision(database: Database) -> None:
+    """Neither forward nor back, and the revisions there are are named."""
+    await migrate(database)
+
+    for wanted in ("0000", "base", "9999"):
+        with pytest.raises(StartError, match=f"no revision {wanted}.*{REVISION}"):
+            await migrate(database, to=wanted)
+
+
 def _differences(connection: Connection) -> list[Any]:
     def belongs(_object: object, name: str | None, kind: str, *_: object) -> bool:
         return not (kind == "table" and name is not None and name.startswith(tuple(f"{each}_" for each in PARENTS)))

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import insert, select, text, update
 
 from app.domain.delivery import Health, Lease, Owed, Settlement
@@ -146,6 +147,18 @@ class TestLanes:
         assert await stored.outbox().lease(1) == ()
         assert await outbox.renew([newer]) == {newer.lane_id}
 
+    async def test_a_replica_that_retires_keeps_what_it_holds(self, stored: Stored) -> None:
+        """It is not counted, so the others share all lanes; its leases hold until it leaves."""
+        outbox, lease = await leased(stored)
+        await outbox.survey()
+        other = stored.outbox()
+
+        await outbox.retire()
+
+        survey = await other.survey()
+        assert (survey.replicas, survey.waiting) == (1, 0)
+        assert await outbox.renew([lease]) == {lease.lane_id}
+
     async def test_a_replica_that_leaves_gives_everything_back(self, stored: Stored) -> None:
         """After leaving, a replica is not counted and holds nothing."""
         outbox, lease = await leased(stored)
@@ -209,6 +222,44 @@ class TestHealth:
 
         assert on_trial.is_on_trial
         assert not (await only_lease(stored.outbox())).is_on_trial
+
+    async def test_for_how_long_it_failed_is_handed_on(self, stored: Stored) -> None:
+        """By the database's clock, until something was delivered."""
+        outbox, lease = await leased(stored)
+        (owed,) = await owed_by(outbox, lease)
+        await outbox.settle([replace(failed(lease, owed), health=Health(failures=5))])
+        await stored.execute(update(lane).values(failing_since=now(-600)))
+        await outbox.release([lease])
+        await stored.make_due()
+
+        again = await only_lease(stored.outbox())
+
+        assert lease.failing_seconds == 0.0
+        assert 600 <= again.failing_seconds < 660
+
+    @pytest.mark.parametrize(("outage", "passed", "expected"), [(600, 1100, True), (600, 1300, False)])
+    async def test_it_recovers_twice_as_long_as_it_was_away(
+        self, stored: Stored, outage: float, passed: float, *, expected: bool
+    ) -> None:
+        """From the success that ended its trial on, whoever has it then."""
+        outbox, lease = await leased(stored)
+        (owed,) = await owed_by(outbox, lease)
+        await outbox.settle([replace(failed(lease, owed), health=Health(failures=5))])
+        await outbox.suspend(lease, seconds=0)
+        await stored.make_due()
+        on_trial = await only_lease(outbox)
+        await stored.execute(update(lane).values(failing_since=now(-outage), breaker_until=now(-1)))
+        (owed,) = await owed_by(outbox, on_trial)
+        await outbox.settle([replace(delivered(on_trial, owed), health=Health())])
+        await record(stored, 2)
+        await outbox.release([on_trial])
+        until = await stored.scalar(select(lane.c.recovering_until))
+        await stored.execute(update(lane).values(recovering_until=until - timedelta(seconds=passed)))
+
+        again = await only_lease(stored.outbox())
+
+        assert not on_trial.is_recovering
+        assert again.is_recovering is expected
 
     async def test_a_lane_that_failed_anew_since_it_was_suspended_is_not_on_trial(self, stored: Stored) -> None:
         """What opened its breaker is over."""
@@ -343,7 +394,7 @@ class TestSettle:
             200,
             12,
         )
-        assert row.created_at == owed.created_at
+        assert row.created_at == owed.owed_at
         assert row.day == row.ended_at.date()
         assert timedelta(seconds=0.4) < row.ended_at - row.started_at < timedelta(seconds=0.6)
 

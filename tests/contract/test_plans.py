@@ -3,11 +3,12 @@
 On PostgreSQL also with the generic plan that a prepared statement changes to.
 """
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, select, text, update
+from sqlalchemy import SelectBase, select, text, update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.domain.delivery import Lease
@@ -15,6 +16,8 @@ from app.domain.ids import EndpointId, LaneId
 from app.store.columns import now
 from app.store.lanes import waiting_statement
 from app.store.owed import fetch_statement
+from app.store.prune import needed_statement
+from app.store.reordered import STANDING_POSTGRESQL, STANDING_SQLITE
 from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
 from tests.bed.stored import Stored, heard, make_events
@@ -22,6 +25,8 @@ from tests.bed.stored import Stored, heard, make_events
 ROWS = 30_000
 # For each of 64 deliveries: itself, the way down to its event, its subscription; a third more for comfort.
 BUFFERS_OF_A_FETCH = 560
+# For each of a hundred events the way down two indexes, with some comfort.
+BUFFERS_OF_A_SLICE = 700
 
 
 async def fill(stored: Stored) -> Lease:
@@ -51,15 +56,14 @@ FROM (SELECT * FROM delivery WHERE lane_id = :lane_id LIMIT 1) AS one, generate_
 MORE_EVENTS = """
 INSERT INTO event (tenant_id, id, event_day, recorded_at, type, change, bucket, key, received_key, time, dialect,
     record)
-SELECT tenant_id, uuid_send(gen_random_uuid()), event_day, recorded_at, type, change, bucket, key, received_key, time,
+SELECT tenant_id, uuid_send(gen_random_uuid()), event_day,
+    recorded_at + n * interval '1 millisecond', type, change, bucket, key, received_key, time,
     dialect, record
-FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer))
+FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
 
 
-async def explain(
-    stored: Stored, statement: Select[*tuple[Any, ...]], *, mode: str
-) -> tuple[list[dict[str, Any]], int]:
+async def explain(stored: Stored, statement: SelectBase, *, mode: str) -> tuple[list[dict[str, Any]], int]:
     """Run a statement on PostgreSQL, prepared as the driver does; gives the nodes of its plan and the pages touched."""
     compiled = statement.compile(dialect=stored.database.engine.dialect)
     values = [compiled.params[name] for name in compiled.positiontup or ()]
@@ -93,7 +97,7 @@ def in_sql(value: Any) -> str:
             return str(value)
 
 
-async def explain_on_sqlite(stored: Stored, statement: Select[*tuple[Any, ...]]) -> list[str]:
+async def explain_on_sqlite(stored: Stored, statement: SelectBase) -> list[str]:
     """Give the steps by which SQLite would run a statement."""
     compiled = statement.compile(dialect=stored.database.engine.dialect)
     assert isinstance(compiled, SQLCompiler)
@@ -115,6 +119,11 @@ def read_whole(plan: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def is_look_at_an_event(node: dict[str, Any]) -> bool:
+    """Tell whether a node of a plan that was run looks for an event."""
+    return bool(node["Actual Loops"]) and node.get("Relation Name", "").startswith("event")
+
+
 MODES = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 STATISTICS = pytest.mark.parametrize("analyze", [False, True], ids=["no statistics", "analyzed"])
 
@@ -133,6 +142,7 @@ async def test_fetch_stays_with_the_index(stored_on_postgres: Stored, mode: str,
 
     assert plan[0]["Actual Rows"] == 64
     assert read_whole(plan) == []
+    assert all(node["Index Name"].endswith("pkey") for node in plan if is_look_at_an_event(node))
     assert buffers < BUFFERS_OF_A_FETCH
 
 
@@ -167,6 +177,29 @@ async def test_leasing_and_sweeping_touch_lanes_alone(stored_on_postgres: Stored
     assert sweep_buffers < 300
 
 
+@MODES
+@STATISTICS
+async def test_what_needs_old_events_is_found_by_key(stored_on_postgres: Stored, mode: str, *, analyze: bool) -> None:
+    """A slice of the upkeep looks at the few deliveries that may be of its events, not at the outbox."""
+    await fill(stored_on_postgres)
+    if analyze:
+        await stored_on_postgres.execute(text("ANALYZE"))
+    ids = [secrets.token_bytes(16) for _ in range(100)]
+
+    plan, buffers = await explain(stored_on_postgres, needed_statement(ids), mode=mode)
+
+    assert read_whole(plan) == []
+    assert buffers < BUFFERS_OF_A_SLICE
+
+
+async def test_sqlite_finds_what_needs_old_events_by_key(stored_on_sqlite: Stored) -> None:
+    """By the index that keeps a delivery unique."""
+    steps = await explain_on_sqlite(stored_on_sqlite, needed_statement([bytes(16)]))
+
+    assert any("SEARCH delivery USING" in step and "delivery_key>? AND delivery_key<?" in step for step in steps)
+    assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN dead_letter"))]
+
+
 async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:
     """SQLite walks the same index and looks events up by their key."""
     lease = Lease(lane_id=LaneId(1), endpoint_id=EndpointId(b"e" * 16), fence=0)
@@ -176,7 +209,8 @@ async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:
     steps = await explain_on_sqlite(stored_on_sqlite, statement)
 
     assert any(
-        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at<?)" in step for step in steps
+        "SEARCH delivery USING INDEX ix_delivery_lane_id_due_at_id (lane_id=? AND due_at>? AND due_at<?)" in step
+        for step in steps
     )
     assert any(step.startswith("SEARCH event USING INDEX") and "id=?" in step for step in steps)
     assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN event"))]
@@ -192,3 +226,35 @@ async def test_sqlite_leases_and_sweeps_by_lanes(stored_on_sqlite: Stored) -> No
 
     assert not [step for step in leasing if "delivery" in step]
     assert any("SEARCH delivery USING" in step and "lane_id=?" in step for step in sweeping)
+
+
+@MODES
+async def test_a_look_at_one_object_does_not_read_its_backlog(stored_on_postgres: Stored, mode: str) -> None:
+    """With a window the first deliveries of an object are read along the index, however many wait behind them."""
+    lease = await fill(stored_on_postgres)
+    await stored_on_postgres.execute(update(delivery).values(order_key=7))
+    await stored_on_postgres.execute(text("ANALYZE"))
+    async with stored_on_postgres.database.write() as connection:
+        await connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
+        await connection.exec_driver_sql(f"PREPARE guarded AS {STANDING_POSTGRESQL}")
+        explained = await connection.exec_driver_sql(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE guarded"
+            f"({lease.lane_id}, '{{7}}'::bigint[], '{{1,2}}'::bigint[], 96)"
+        )
+        plan: dict[str, Any] = explained.scalars().one()[0]["Plan"]
+        await connection.exec_driver_sql("DEALLOCATE guarded")
+
+    assert plan["Actual Rows"] == 96
+    assert "ix_delivery_in_order" in [node.get("Index Name") for node in nodes(plan)]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
+
+
+async def test_sqlite_looks_at_one_object_by_the_index(stored_on_sqlite: Stored) -> None:
+    """It finds the first deliveries of an object along the index, and each of them by its number."""
+    async with stored_on_sqlite.database.read() as connection:
+        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {STANDING_SQLITE}", (1, "[7]", "[1,2]", 96))
+        steps = [row["detail"] for row in found.mappings()]
+
+    assert any("SEARCH delivery USING" in step and "ix_delivery_in_order" in step for step in steps)
+    assert any("SEARCH one USING INTEGER PRIMARY KEY" in step for step in steps)
+    assert not [step for step in steps if step.startswith(("SCAN delivery", "SCAN one"))]

@@ -7,14 +7,16 @@ import pytest
 from sqlalchemy import update
 
 from app.domain.configuration import Filter
+from app.domain.delivery import InOrder
 from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
 from app.store import configuration, replay, replay_slice
 from app.store.columns import now
 from app.store.events import EventFilter
+from app.store.low_water import NO_MARK
 from app.store.replay import Replay, ReplayState, Wanted
 from app.store.replay_slice import Slice
 from app.store.replaying import Replaying
-from app.store.schema import delivery
+from app.store.schema import delivery, lane
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
 
 NOTHING: Final = Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
@@ -200,6 +202,7 @@ async def test_replays_wait_while_live_traffic_is_behind(stored: Stored) -> None
     job = await make(stored)
     await stored.store.record([heard(make_event(50))])
     await stored.execute(update(delivery).values(due_at=now(-60.0)))
+    await stored.execute(update(lane).values(**NO_MARK))
     woken: list[frozenset[LaneId]] = []
     replaying = Replaying(stored.database, ReplicaId(b"r" * 16), wake=woken.append)
 
@@ -221,14 +224,14 @@ async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
         await stored.store.record([heard(make_event(number, key=b"cat.jpg"))])
     outbox = stored.outbox()
     lease = await only_lease(outbox)
-    first, _ = await outbox.fetch(lease, limit=10, leave_out=(), in_order=True)
+    first, _ = await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())
     await outbox.settle([replace(dead(lease, first), blocks=True)])
-    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=True) == []
+    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder()) == []
 
     done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), status="dead")))
-    again = await outbox.fetch(lease, limit=1, leave_out=(), in_order=True)
+    again = await outbox.fetch(lease, limit=1, leave_out=(), in_order=InOrder())
     await outbox.settle([delivered(lease, again[0])])
 
     assert done.owed == 1
     assert again[0].row_id == first.row_id
-    assert len(await outbox.fetch(lease, limit=10, leave_out=(), in_order=True)) == 1
+    assert len(await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())) == 1

@@ -29,9 +29,25 @@ async def test_what_was_dead_is_tried_again_and_ends_once_more(stored: Stored) -
 
     again = await only_lease(outbox)
     [anew] = await owed_by(outbox, again)
-    assert (anew.key, anew.tries, anew.failures, anew.created_at) == (owed.key, 1, 0, owed.created_at)
+    assert (anew.key, anew.tries, anew.failures) == (owed.key, 1, 0)
+    assert anew.owed_at > owed.owed_at
     await outbox.settle([delivered(again, anew)])
     assert await _told(stored) == [("delivered", [1, 2])]
+
+
+async def test_a_settlement_told_again_finds_no_other_delivery(stored: Stored) -> None:
+    """The number of a delivery that is over does not come again, though it was the highest."""
+    await stored.add_subscribed()
+    await stored.store.record([heard(make_event(1))])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    [owed] = await owed_by(outbox, lease)
+    await outbox.settle([dead(lease, owed)])
+    await stored.store.record([heard(make_event(2))])
+
+    await outbox.settle([dead(lease, owed)])
+
+    assert (await stored.count("delivery"), await stored.count("dead_letter")) == (1, 1)
 
 
 async def test_a_late_success_ends_what_was_retried(stored: Stored) -> None:

@@ -2,20 +2,45 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import text, update
+import pytest
+from sqlalchemy import delete, insert, text, update
+from sqlalchemy.event import listen, remove
 
 from app.domain.errors import StoreUnavailable
+from app.domain.ids import DEFAULT_TENANT
 from app.domain.message import Refusal
+from app.store import keys, prune, sources
 from app.store.columns import now
 from app.store.database import Database
 from app.store.days import DAYS_AHEAD, SENTINEL, partition_name, partitions
+from app.store.events import EventFilter
 from app.store.migrate import migrate
 from app.store.partitions import PARENTS
-from app.store.schema import attempt, chore, dead_letter, delivery, event, quarantine
+from app.store.replay import Wanted
+from app.store.replay import create as create_replay
+from app.store.schema import (
+    api_key,
+    attempt,
+    chore,
+    dead_letter,
+    delivery,
+    endpoint,
+    event,
+    lane,
+    pulse,
+    quarantine,
+    replay,
+    source,
+    subscription,
+)
+from app.store.sources import NewSource
 from app.store.upkeep import Upkeep
-from tests.bed.stored import Stored, dead, delivered, heard, make_event, make_events, only_lease, owed_by
+from tests.bed.stored import SOURCE, Stored, dead, delivered, heard, make_event, make_events, only_lease, owed_by
 
+OLD: Final = now(-40 * 86_400.0)
+QUIET: Final = {"events_per_second": 0.0}
 LONG_AGO = datetime.now(UTC).date() - timedelta(days=40)
 
 
@@ -142,6 +167,101 @@ async def test_history_past_the_retention_is_pruned(stored_on_sqlite: Stored) ->
 
     (row,) = await stored_on_sqlite.rows("attempt")
     assert row.delivery_key == rows[1].key
+
+
+async def test_nothing_is_deleted_in_more_than_a_slice(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is past the retention goes in one run, but no statement takes more rows than a slice has."""
+    monkeypatch.setattr(prune, "SLICE", 2)
+    await stored.add_subscribed()
+    await stored.store.record(
+        [heard(*make_events(5), refusals=[Refusal(reason="not JSON", raw=bytes([each])) for each in range(5)])]
+    )
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    await outbox.settle([dead(lease, each) for each in await owed_by(outbox, lease)])
+    await stored.store.record([heard(*(make_event(number, day=LONG_AGO) for number in range(10, 15)))])
+    lease_again = await owed_by(outbox, lease)
+    await outbox.settle([delivered(lease, each) for each in lease_again])
+    await let_all_be_old(stored)
+    deleted: list[int] = []
+
+    def note(_c: Any, cursor: Any, statement: str, _p: Any, _x: Any, executed_many: bool) -> None:  # noqa: FBT001 -- SQLAlchemy's
+        if statement.lstrip().startswith("DELETE"):
+            assert not executed_many
+            deleted.append(cursor.rowcount)
+
+    listen(stored.database.engine.sync_engine, "after_cursor_execute", note)
+    await Upkeep(stored.database).run_once()
+    remove(stored.database.engine.sync_engine, "after_cursor_execute", note)
+
+    assert max(deleted) == 2
+    left = {name: await stored.count(name) for name in ("dead_letter", "quarantine", "replay", "endpoint", "source")}
+    assert left == {"dead_letter": 0, "quarantine": 0, "replay": 0, "endpoint": 1, "source": 0}
+    assert [row.event_day for row in await stored.rows("event") if row.event_day == SENTINEL] == []
+    assert (await stored.count("subscription"), await stored.count("pulse")) == (1, 0)
+
+
+async def let_all_be_old(stored: Stored) -> None:
+    """Let everything there is be of long ago, with three deleted or ended rows of whatever can be deleted or end."""
+    for _ in range(3):
+        endpoint_id = await stored.add_endpoint()
+        await stored.add_subscription(endpoint_id)
+        await stored.delete_endpoint(endpoint_id, seconds_ago=40 * 86_400)
+        await stored.execute(delete(lane).where(lane.c.endpoint_id == endpoint_id))
+        async with stored.database.write() as connection:
+            await create_replay(connection, DEFAULT_TENANT, Wanted(events=EventFilter()), new_keys=False, total=0)
+            made = await sources.create(connection, DEFAULT_TENANT, NewSource(name="x", kind="sqs", config={}))
+            await connection.execute(insert(pulse).values(source_id=made.id, replica_id=b"r", seen_at=OLD, **QUIET))
+    await stored.execute(update(source).values(deleted_at=OLD))
+    await stored.execute(update(replay).values(state="done", ended_at=OLD))
+    await stored.execute(update(subscription).where(subscription.c.deleted_at.is_not(None)).values(emptied_at=OLD))
+    await stored.execute(update(dead_letter).values(ended_at=OLD))
+    await stored.execute(update(quarantine).values(last_seen_at=OLD))
+    await stored.execute(update(event).values(recorded_at=OLD))
+
+
+async def test_what_is_deleted_stays_while_something_needs_it(stored: Stored) -> None:
+    """A lane, something owed, quarantine or a younger deletion keeps its row; what is in use stays in any case."""
+    await let_all_be_old(stored)
+    await stored.execute(update(endpoint).values(created_at=OLD))
+    kept, with_lane, young = await stored.add_endpoint(), await stored.add_endpoint(), await stored.add_endpoint()
+    for endpoint_id in (kept, with_lane, young):
+        await stored.add_subscription(endpoint_id)
+    await stored.delete_endpoint(with_lane, seconds_ago=40 * 86_400)
+    await stored.delete_endpoint(young)
+    await stored.add_source()
+    await stored.execute(update(source).values(deleted_at=OLD))
+    await stored.store.record([heard(refusals=[Refusal(reason="not JSON", raw=b"x")])])
+
+    await Upkeep(stored.database).run_once()
+
+    assert {row.id for row in await stored.rows("endpoint")} == {kept, with_lane, young}
+    assert {row.endpoint_id for row in await stored.rows("subscription")} == {kept, with_lane, young}
+    assert [row.id for row in await stored.rows("source")] == [SOURCE]
+
+
+async def test_revoked_keys_go_but_never_the_last_sign_of_one(stored: Stored) -> None:
+    """The newest key stays, though it was revoked long ago: a start makes a key only where there never was one."""
+    async with stored.database.write() as connection:
+        *_, newest = [(await keys.create(connection, name="operator"))[0] for _ in range(3)]
+    await stored.execute(update(api_key).values(revoked_at=OLD))
+
+    await Upkeep(stored.database).run_once()
+
+    assert [row.id for row in await stored.rows("api_key")] == [newest]
+    async with stored.database.write() as connection:
+        assert await keys.create_first(connection, name="operator") is None
+
+
+async def test_a_running_replay_stays(stored: Stored) -> None:
+    """However long ago it was made."""
+    async with stored.database.write() as connection:
+        await create_replay(connection, DEFAULT_TENANT, Wanted(events=EventFilter()), new_keys=False, total=0)
+    await stored.execute(update(replay).values(created_at=OLD, updated_at=OLD))
+
+    await Upkeep(stored.database).run_once()
+
+    assert await stored.count("replay") == 1
 
 
 async def test_one_replica_prunes_and_not_again_within_the_hour(stored_on_postgres: Stored) -> None:

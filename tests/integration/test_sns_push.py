@@ -53,7 +53,8 @@ def open_source(topic_arn: str, endpoint_url: str) -> PushSource:
             config={"topic_arns": [topic_arn], "endpoint_url": endpoint_url},
             created_at=now,
             updated_at=now,
-        )
+        ),
+        lambda: now,
     )
 
 

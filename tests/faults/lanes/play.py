@@ -6,7 +6,7 @@ them, and what it answers may come late, or never.
 
 from collections.abc import Sequence
 
-from app.domain.delivery import Lease, Owed
+from app.domain.delivery import InOrder, Lease, Owed
 from app.domain.event import Event
 from app.domain.identity import delivery_key
 from app.domain.ids import DeliveryKey, EventId, LaneId
@@ -110,7 +110,9 @@ class Play:
         holding.window.begin_look()
         lease, leave_out = holding.lease, holding.window.row_ids
         looks: list[Look] = []
-        fetch = replica.outbox.fetch(lease, limit=limit, leave_out=leave_out, in_order=holding.is_ordered)
+        fetch = replica.outbox.fetch(
+            lease, limit=limit, leave_out=leave_out, in_order=InOrder() if holding.is_ordered else None
+        )
         await self.board.start(
             ("turn", lease),
             fetch,

@@ -4,11 +4,12 @@ import base64
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS
 from app.domain.ids import EndpointId, parse_id
 from app.store import endpoints, schema
+from app.store.columns import now
 from app.store.schema import lane
 from tests.integration.api.conftest import Api
 
@@ -47,6 +48,8 @@ async def test_a_webhook_is_created_with_the_defaults(api_on_both: Api) -> None:
         "disabled_reason": None,
         "ordering": "none",
         "on_dead": "skip",
+        "reorder_window_seconds": 0,
+        "late": "deliver",
         "timeout_seconds": 15,
         "max_in_flight": 8,
         "rate_limit_per_second": None,
@@ -231,6 +234,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"config": {"url": "https://example.com/", "headers": {"A": "1", "a": "2"}}}, "/config/headers"),
     ({"ordering": "sometimes"}, "/ordering"),
     ({"on_dead": "run"}, "/on_dead"),
+    ({"late": "drop"}, "/late"),
+    ({"late": "never", "ordering": "key"}, "/late"),
+    ({"reorder_window_seconds": 1}, "/reorder_window_seconds"),
+    ({"reorder_window_seconds": 1, "ordering": "endpoint"}, "/reorder_window_seconds"),
+    ({"reorder_window_seconds": -1, "ordering": "key"}, "/reorder_window_seconds"),
+    ({"reorder_window_seconds": 61, "ordering": "key"}, "/reorder_window_seconds"),
     ({"rate_limit_per_second": 0}, "/rate_limit_per_second"),
     ({"retry": {"max_age_seconds": 0}}, "/retry/max_age_seconds"),
     ({"answers": {"600": "die"}}, "/answers/600"),
@@ -319,6 +328,24 @@ async def test_a_kafka_endpoint_is_ordered_by_key_unless_told_otherwise(api: Api
     assert (unsaid.body["ordering"], said.body["ordering"]) == ("key", "none")
 
 
+async def test_a_window_and_late_need_an_order_by_key(api: Api) -> None:
+    """Set together with it, and refused by a change that would leave them without."""
+    made = await _create(api, ordering="key", reorder_window_seconds=2.5, late="mark")
+    path = f"/v1/endpoints/{made['id']}"
+
+    refused = await api.ask.patch(path, {"ordering": "endpoint"})
+    kept = await api.ask.get(path)
+    taken = await api.ask.patch(path, {"ordering": "none", "reorder_window_seconds": 0, "late": "deliver"})
+    again = await api.ask.patch(path, {"late": "drop"})
+
+    assert (made["reorder_window_seconds"], made["late"]) == (2.5, "mark")
+    assert (refused.status, again.status, taken.status) == (422, 422, 200)
+    assert [each["pointer"] for each in refused.body["errors"]] == ["/reorder_window_seconds", "/late"]
+    assert refused.body["errors"][0]["detail"] == "This needs `ordering: key`; the endpoint has `endpoint`."
+    assert kept.body["ordering"] == "key"
+    assert (taken.body["reorder_window_seconds"], taken.body["late"]) == (0, "deliver")
+
+
 async def test_a_paused_endpoint_says_so_and_nobody_leases_its_lane(api: Api) -> None:
     """Until it is resumed."""
     made = await _create(api, paused=True)
@@ -349,4 +376,37 @@ async def test_a_disabled_endpoint_is_enabled_by_one_call(api: Api) -> None:
     assert (disabled.body["state"], disabled.body["disabled_reason"]) == ("disabled", "It wants no more.")
     assert disabled.body["disabled_at"] is not None
     assert (enabled.status, enabled.body["state"], enabled.body["disabled_at"]) == (200, "active", None)
+    assert len(api.around.woken) == 1
+
+
+@pytest.mark.parametrize(
+    ("patch", "is_tried"),
+    [
+        ({"config": {"url": "https://example.com/mended"}}, True),
+        ({"timeout_seconds": 30}, True),
+        ({"name": "outbox", "max_in_flight": 2}, False),
+        ({"config": {"url": WEBHOOK["config"]["url"]}}, False),  # type: ignore[index]  # it is a dict
+    ],
+    ids=["another url", "more time", "other fields", "the same url"],
+)
+async def test_an_endpoint_that_failed_is_tried_at_once_when_it_is_mended(
+    api_on_both: Api, patch: dict[str, Any], *, is_tried: bool
+) -> None:
+    """How its lane fared says nothing of another target; a change of other fields leaves the breaker as it is."""
+    api = api_on_both
+    made = await _create(api)
+    async with api.database.write() as connection:
+        await connection.execute(
+            update(lane).values(breaker_until=now(600), failures=5, failing_since=now(-600), latency_seconds=9.0)
+        )
+
+    changed = await api.ask.patch(f"/v1/endpoints/{made['id']}", patch)
+
+    async with api.database.read() as connection:
+        found = await connection.execute(
+            select(lane.c.failures, lane.c.latency_seconds, (lane.c.breaker_until <= now()).label("is_free"))
+        )
+        row = found.one()
+    assert changed.status == 200
+    assert (bool(row.is_free), row.failures, row.latency_seconds) == ((True, 0, 0.0) if is_tried else (False, 5, 9.0))
     assert len(api.around.woken) == 1

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from app.api.app import ApiState, create_app
 from app.domain.configuration import Source
+from app.domain.ports import Now
 from app.sources import KINDS, PushKind
 from app.store import keys, schema
 from app.store.configuration import SqlConfigurationStore
@@ -36,7 +37,7 @@ class FakeConfig(BaseModel):
     level: int = 1
 
 
-def _open(_: Source) -> NoReturn:
+def _open(_source: Source, _now: Now) -> NoReturn:
     raise AssertionError("the API opens no source")
 
 

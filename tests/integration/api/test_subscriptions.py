@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from app.domain.ids import EndpointId, parse_id
+from app.store import endpoints
 from app.store.configuration import SqlConfigurationStore
 from tests.integration.api.conftest import Api
 
@@ -63,6 +65,35 @@ async def test_unknown_events_are_taken_and_named(api: Api, endpoint_id: str) ->
     assert (made.status, made.body["warnings"]) == (201, ["s3:ObjectMoved:*"])
     assert (changed.status, changed.body["warnings"]) == (200, ["Nope"])
     assert changed.body["filter"]["events"] == ["Nope"]
+
+
+async def test_operator_events_are_known_and_have_no_record_of_s3(api: Api, endpoint_id: str) -> None:
+    """They are named without a warning, and refused with the one format that has no form for them."""
+    fields = {"name": "x", "endpoint_id": endpoint_id, "filter": {"events": ["gateway.*", "s3:ObjectCreated:*"]}}
+
+    made = await api.ask.post("/v1/subscriptions", fields)
+    refused = await api.ask.post("/v1/subscriptions", {**fields, "format": "s3"})
+    changed = await api.ask.patch(made.headers["location"], {"format": "s3"})
+
+    assert (made.status, made.body["warnings"]) == (201, [])
+    for answer in (refused, changed):
+        assert (answer.status, answer.body["errors"][0]["pointer"]) == (422, "/format")
+
+
+async def test_a_subscription_that_begins_to_name_operator_events_is_told_of_them(api: Api, endpoint_id: str) -> None:
+    """At creation and by a patch, and no more when it stops."""
+    path = (await api.ask.post("/v1/subscriptions", {"name": "x", "endpoint_id": endpoint_id})).headers["location"]
+    heard = []
+
+    for events in (["gateway.endpoint.*"], ["*"], ["gateway.delivery.dead"], ["gateway.*"]):
+        await api.ask.patch(path, {"filter": {"events": events}})
+        troubled = parse_id("ep", (await api.ask.post("/v1/endpoints", WEBHOOK)).body["id"])
+        async with api.database.write() as connection:
+            await endpoints.disable(connection, EndpointId(troubled or b""), reason="It wants no more.")
+        found = await api.ask.get("/v1/events", type="gateway.endpoint.disabled")
+        heard.append(len(found.body["data"]))
+
+    assert heard == [1, 1, 1, 2]
 
 
 async def test_a_patch_merges_the_filter(api: Api, endpoint_id: str) -> None:

@@ -1,7 +1,9 @@
 """What a receiver is sent, in each format, over HTTP and over Kafka."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from app.destinations.formats import http_message, kafka_message
 from app.domain.configuration import Format
-from app.domain.ids import public_id
+from app.domain.event import Event
+from app.domain.ids import DEFAULT_TENANT, public_id
+from app.domain.operator_event import operator_event
 from app.domain.rendering import event_fields, instant_text
 from tests.unit.destinations.values import RECORD, make_event, make_owed
 
@@ -47,6 +51,63 @@ def test_standard_is_type_timestamp_and_the_event_as_rest_shows_it() -> None:
             "recorded_at": "2026-11-24T10:00:01.234Z",
         },
     }
+
+
+def operators() -> dict[str, Any]:
+    """Give what makes an operator event of the event of `make_owed`."""
+    event = operator_event(
+        DEFAULT_TENANT,
+        "gateway.endpoint.disabled",
+        about="ep_x",
+        at=datetime(2026, 11, 24, 10, 0, tzinfo=UTC),
+        data={"endpoint_id": "ep_x", "name": "Ü", "reason": "It answered 410."},
+    )
+    return {name: getattr(event, name) for name in Event.__slots__}
+
+
+@pytest.mark.parametrize("form", ["standard", "s3"])
+def test_an_operator_event_is_type_timestamp_and_its_data(form: Format) -> None:
+    """Also where records of S3's were asked for, since there is none."""
+    owed = make_owed(form=form, **operators())
+    assert owed.stored is not None
+
+    message = http_message(owed)
+
+    assert message.headers == {"Content-Type": "application/json"}
+    assert json.loads(message.body) == {
+        "type": "gateway.endpoint.disabled",
+        "timestamp": "2026-11-24T10:00:00.000Z",
+        "data": {
+            "id": public_id("evt", owed.stored.event.id),
+            "endpoint_id": "ep_x",
+            "name": "Ü",
+            "reason": "It answered 410.",
+        },
+    }
+
+
+def test_an_operator_event_as_a_cloud_event() -> None:
+    """From the gateway, about the thing it tells of, which is the record's key in Kafka too."""
+    owed = make_owed(form="cloudevents", **operators())
+
+    body = json.loads(http_message(owed).body)
+    record = kafka_message(owed)
+
+    assert (body["type"], body["source"]) == ("com.bucketpost.gateway.endpoint.disabled", "bucketpost")
+    assert (body["subject"], body["data"]["reason"]) == ("ep_x", "It answered 410.")
+    assert record.key == b"ep_x"
+    assert dict(record.headers)["ce_source"] == b"bucketpost"
+
+
+def test_an_operator_event_has_no_bucket_and_no_key_in_rest() -> None:
+    """What it tells of is in `extra`."""
+    stored = make_owed(**operators()).stored
+    assert stored is not None
+
+    fields = event_fields(stored)
+
+    assert (fields["bucket"], fields["key"], fields["received_key"]) == (None, None, None)
+    assert fields["extra"] == {"endpoint_id": "ep_x", "name": "Ü", "reason": "It answered 410."}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +190,17 @@ def test_kafka_records_have_the_same_headers_in_every_format(form: Format) -> No
         "content-type": over_http.headers["Content-Type"].encode(),
         "idempotency-key": owed.idempotency_key.encode(),
     }
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_late_record_says_so_in_one_more_header(form: Format) -> None:
+    """Body and key are what they are otherwise."""
+    owed = make_owed(form=form)
+
+    late, usual = kafka_message(replace(owed, is_late=True)), kafka_message(owed)
+
+    assert late.headers == (*usual.headers, ("bucketpost-late", b"true"))
+    assert (late.key, late.value) == (usual.key, usual.value)
 
 
 def test_a_key_that_is_no_utf_8_keeps_its_bytes_in_the_record_key() -> None:

@@ -5,6 +5,7 @@ import gzip
 import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import IPv4Network
@@ -16,6 +17,7 @@ from app.destinations.formats import http_message
 from app.destinations.signing import secret_text
 from app.destinations.webhook import Webhook
 from app.domain.outcome import Outcome
+from tests.bed.clocks import machine_time
 from tests.bed.ports import free_port
 from tests.bed.receiver import Answer, Receiver
 from tests.unit.destinations.raw_receiver import Connection, RawReceiver
@@ -30,7 +32,7 @@ LIMIT = 0.3
 @pytest.fixture
 async def webhook() -> AsyncIterator[Webhook]:
     """Give a destination that may go to this machine."""
-    destination = Webhook.open(allow_cidrs=LOOPBACK, version="1.2.3")
+    destination = Webhook.open(allow_cidrs=LOOPBACK, version="1.2.3", now=machine_time)
     yield destination
     await destination.aclose()
 
@@ -59,6 +61,34 @@ async def test_a_request_is_signed_and_says_who_sends_it(webhook: Webhook, recei
     assert {name.lower() for name, _ in request.headers} == {
         *("host", "content-type", "content-length", "user-agent", "authorization"),
         *("webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"),
+    }
+
+
+async def test_dates_are_those_of_the_clock_it_was_given(receiver: Receiver) -> None:
+    """Of the signature, and of what a receiver's date means; not of this machine's clock."""
+    now = datetime(2020, 2, 29, 12, tzinfo=UTC)
+    receiver.answer("/", Answer(status=503, headers={"Retry-After": "Sat, 29 Feb 2020 12:00:40 GMT"}))
+    webhook = Webhook.open(allow_cidrs=LOOPBACK, version="0", now=lambda: now)
+
+    outcome = await send(webhook, receiver.url())
+    await webhook.aclose()
+
+    [request] = receiver.received()
+    assert request.header("webhook-timestamp") == str(int(now.timestamp()))
+    assert outcome.retry_after_seconds == 40
+
+
+async def test_a_late_one_says_so(webhook: Webhook, receiver: Receiver) -> None:
+    """In one header more than the others have."""
+    endpoint = make_endpoint("webhook", {"url": receiver.url()})
+
+    await webhook.send(endpoint, [make_owed(1)])
+    await webhook.send(endpoint, [replace(make_owed(2), is_late=True)])
+    usual, late = await receiver.wait_for(2)
+
+    assert late.header("Bucketpost-Late") == "true"
+    assert {name.lower() for name, _ in late.headers} - {name.lower() for name, _ in usual.headers} == {
+        "bucketpost-late"
     }
 
 
@@ -347,7 +377,7 @@ SOCKETS = _Sockets()
 
 async def test_no_url_of_the_corpus_opens_a_socket() -> None:
     """Though none was refused when it was registered: by its spelling, or where the socket would be made."""
-    destination = Webhook.open(allow_cidrs=(), version="0")
+    destination = Webhook.open(allow_cidrs=(), version="0", now=machine_time)
     # Names are left out: what they mean is up to this machine's resolver, and tested in test_resolver.py.
     urls = [
         url
@@ -369,7 +399,7 @@ async def test_no_url_of_the_corpus_opens_a_socket() -> None:
 
 async def test_closing_before_and_after_a_send_is_well() -> None:
     """Nothing is opened for it."""
-    destination = Webhook.open(allow_cidrs=LOOPBACK, version="0")
+    destination = Webhook.open(allow_cidrs=LOOPBACK, version="0", now=machine_time)
 
     await destination.aclose()
     assert await destination.send(make_endpoint("webhook", {"url": "http://a.test/"}), []) == []

@@ -45,6 +45,7 @@ def test_unknown_fields_are_refused() -> None:
         *("Host", "host", "Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer"),
         *("Transfer-Encoding", "Upgrade", "Content-Length", "Content-Encoding", "Content-Type", "Expect", "User-Agent"),
         *("webhook-id", "Webhook-Signature", "webhook-anything", "Idempotency-Key", "ce-id"),
+        "Bucketpost-Late",
     ],
 )
 def test_header_names_that_are_not_theirs_are_refused(name: str) -> None:

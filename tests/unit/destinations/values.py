@@ -55,7 +55,7 @@ def make_owed(number: int = 1, *, form: Format = "standard", **changes: Any) -> 
         format=form,
         tries=0,
         failures=0,
-        created_at=NOW,
+        owed_at=NOW,
         age_seconds=0.0,
         stored=stored,
     )

@@ -2,7 +2,8 @@
 
 import fnmatch
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from app.domain.configuration import Filter, Subscription
 from app.domain.event import Event
 from app.domain.ids import EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.matching import Matcher, glob_matches, matches, unknown_events, why_not
+from app.domain.operator_event import operator_event
 
 NOON = datetime(2023, 4, 12, 12, tzinfo=UTC)
 
@@ -104,11 +106,63 @@ def test_names_with_three_parts_fall_under_their_wildcard() -> None:
     assert not matches(Filter(events=("LifecycleExpiration:*",)), taken)
 
 
+OPERATORS = operator_event(TenantId(1), "gateway.endpoint.disabled", about="ep_x", at=NOON, data={"reason": "x"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_taken"),
+    [
+        (Filter(), False),
+        (Filter(events=("*",)), False),
+        (Filter(events=("s3:*", "ObjectCreated:*", "g*", "gateway*", "s3:gateway.*")), False),
+        (Filter(events=("gateway.endpoint.disable", "gateway.delivery.dead", "gateway.delivery.*")), False),
+        (Filter(events=("gateway.endpoint.disabled",)), True),
+        (Filter(events=("gateway.endpoint.*",)), True),
+        (Filter(events=("ObjectCreated:*", "gateway.*")), True),
+        (Filter(buckets=("photos",), events=("gateway.*",), key_prefix="a", key_suffix="b"), True),
+    ],
+)
+def test_operator_events_go_to_filters_that_name_them(wanted: Filter, *, is_taken: bool) -> None:
+    """No wildcard of S3's means them, and what is said of buckets and keys is not said of them."""
+    assert matches(wanted, OPERATORS) is is_taken
+    assert (why_not(wanted, OPERATORS) is None) is is_taken
+
+
+def test_no_store_passes_for_the_gateway() -> None:
+    """A record may say any name: it is one of S3's all the same."""
+    forged = event(name="gateway.endpoint.disabled")
+
+    assert not matches(Filter(events=("gateway.endpoint.disabled", "gateway.*", "s3:gateway.*")), forged)
+    assert matches(Filter(events=("*",)), forged)
+
+
+def test_an_operator_event_is_one_of_a_kind_a_thing_and_a_moment() -> None:
+    """Its id and day are the same for the same three, whatever its data say, and others otherwise."""
+    fields: dict[str, Any] = {"about": "ep_x", "at": NOON, "data": {}}
+    same = operator_event(TenantId(1), "gateway.endpoint.disabled", **fields)
+    others = [
+        operator_event(TenantId(2), "gateway.endpoint.disabled", **fields),
+        operator_event(TenantId(1), "gateway.source.stalled", **fields),
+        operator_event(TenantId(1), "gateway.endpoint.disabled", **{**fields, "about": "ep_y"}),
+        operator_event(TenantId(1), "gateway.endpoint.disabled", **{**fields, "at": NOON + timedelta(microseconds=1)}),
+    ]
+
+    assert (same.id, same.day) == (OPERATORS.id, NOON.date())
+    assert len({same.id, *(each.id for each in others)}) == 5
+
+
 def test_unknown_names_are_given_back_as_written() -> None:
     """They are accepted with a warning."""
     names = ["s3:ObjectCreated:*", "*", "LifecycleTransition", "s3:ObjectCreated:PUT", "ObjectAccessed:*"]
 
     assert unknown_events(names) == ["s3:ObjectCreated:PUT", "ObjectAccessed:*"]
+
+
+def test_operator_events_are_known() -> None:
+    """By their names and their families; a misspelled one is named."""
+    names = ["gateway.*", "gateway.endpoint.*", "gateway.delivery.dead", "gateway.delivery.died", "s3:gateway.*"]
+
+    assert unknown_events(names) == ["gateway.delivery.died", "s3:gateway.*"]
 
 
 def _oracle(glob: str, text: str) -> bool:
@@ -128,20 +182,22 @@ def test_a_glob_of_many_stars_ends() -> None:
     assert not glob_matches("a*" * 30 + "b", "a" * 300)
 
 
-BUCKETS = st.sampled_from(["uploads", "downloads", "up*", "*loads", "?", "*", "a"])
+BUCKETS = st.sampled_from(["uploads", "downloads", "up*", "*loads", "?", "*", "a", "u?l*s", "**s", ""])
 FILTERS = st.builds(
     Filter,
     buckets=st.lists(BUCKETS, max_size=3).map(tuple),
-    events=st.lists(st.sampled_from(["s3:ObjectCreated:*", "ObjectRemoved:Delete", "*"]), max_size=2).map(tuple),
-    key_prefix=st.sampled_from(["", "a", "b/"]),
-    key_suffix=st.sampled_from(["", ".csv", "x"]),
+    events=st.lists(
+        st.sampled_from(["s3:ObjectCreated:*", "ObjectRemoved:Delete", "*", "Object*", "s3:*", ""]), max_size=2
+    ).map(tuple),
+    key_prefix=st.sampled_from(["", "a", "b/", "b/x", "a.csv", "ä"]),
+    key_suffix=st.sampled_from(["", ".csv", "x", "/x", "a.csv", "ä"]),
 )
 
 
 @given(
-    st.lists(FILTERS, max_size=8),
-    st.sampled_from(["uploads", "downloads", "a", "up", "other"]),
-    st.sampled_from([b"a.csv", b"b/x", b""]),
+    st.lists(FILTERS, max_size=40),
+    st.sampled_from(["uploads", "downloads", "a", "up", "other", "s"]),
+    st.sampled_from([b"a.csv", b"b/x", b"", b"\xc3\xa4", b"\xa4"]),
     st.sampled_from(["ObjectCreated:Put", "ObjectRemoved:Delete"]),
 )
 @settings(deadline=None)

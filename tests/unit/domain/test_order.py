@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.domain.event import Dialect, Event
 from app.domain.ids import EventId
-from app.domain.order import Order, compare
+from app.domain.order import Order, compare, family_of, is_before, place_of
 
 MOMENT: Final = datetime(2023, 4, 12, 20, 43, 38, 21000, UTC)
 OPPOSITES: Final[dict[Order, Order]] = {"newer": "older", "older": "newer", "same": "same", "unknown": "unknown"}
@@ -176,3 +176,35 @@ def test_order_is_transitive_within_a_dialect(dialect: Dialect, events: list[Eve
     for one, two, three in permutations([replace(each, dialect=dialect) for each in events], 3):
         if compare(one, two) == compare(two, three) == "newer":
             assert compare(one, three) == "newer"
+
+
+@given(EVENTS, EVENTS)
+@settings(deadline=None)
+def test_places_sort_as_the_comparison_says(one: Event, other: Event) -> None:
+    """Of two events, one is older exactly if its place is of the other's family and smaller as bytes."""
+    order, place, other_place = compare(one, other), place_of(one), place_of(other)
+
+    if order != "same":
+        assert is_before(place, other_place) == (order == "older")
+        assert is_before(other_place, place) == (order == "newer")
+    if place is not None and other_place is not None and family_of(place) == family_of(other_place):
+        assert order in ("same", "unknown") or (place < other_place) == (order == "older")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**200), st.timedeltas()), min_size=2, max_size=6))
+@settings(deadline=None)
+def test_places_of_any_width_sort_rightly(said: list[tuple[int, timedelta]]) -> None:
+    """Neither the width of a number nor a time before 1970 or far ahead changes what is older."""
+    span = timedelta(days=700_000)
+    events = [
+        event(number, f"{sequencer:016X}", dialect="minio", version_id="v1", later=max(-span, min(span, later)))
+        for number, (sequencer, later) in enumerate(said, start=1)
+    ]
+    for one, other in permutations(events, 2):
+        assert is_before(place_of(one), place_of(other)) == (compare(one, other) == "older")
+
+
+def test_a_number_that_no_store_writes_places_nothing() -> None:
+    """Nobody can make the database keep a key of any length."""
+    assert place_of(event(1, "F" * 65)) is None
+    assert compare(event(1, "F" * 65), event(2, "00643717F9F8B85354")) == "unknown"

@@ -11,7 +11,6 @@ from app.domain.outcome import Outcome, OutcomeKind
 from app.domain.verdict import (
     DELIVERED,
     TOPIC_MISSING_SCHEDULE_SECONDS,
-    DeadReason,
     Policy,
     Verdict,
     consequence_of,
@@ -38,7 +37,7 @@ def first(outcome: Outcome) -> Verdict:
     return judge(outcome, failures=1, age_seconds=0.0, policy=Policy(), random=MIDDLE)
 
 
-def tries_until_dead(outcome: Outcome, schedule_seconds: tuple[float, ...] = SCHEDULE) -> tuple[int, DeadReason | None]:
+def tries_until_dead(outcome: Outcome, schedule_seconds: tuple[float, ...] = SCHEDULE) -> tuple[int, str | None]:
     """Fail until there is no next time."""
     for failures in range(1, 100):
         verdict = judge(

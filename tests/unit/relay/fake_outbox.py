@@ -8,13 +8,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import takewhile
 from typing import Final
 
-from app.domain.delivery import Health, LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import Health, InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId
+from app.domain.order import family_of, place_of
 from app.domain.ports import Wake
-from tests.unit.relay.virtual_time import now
+from app.domain.turns import Standing, in_turn
+from tests.unit.relay.virtual_time import moment, now
 
 FAR: Final = float("inf")
 BUGS: Final = 3
@@ -36,6 +40,7 @@ class Lane:
     breaker_until: float = 0.0
     health: Health = field(default_factory=Health)
     failing_since: float | None = None
+    recovering_until: float = 0.0
     is_stopped: bool = False
 
     @property
@@ -58,7 +63,7 @@ class Debt:
 
     def handed_out(self) -> Owed:
         """Give it with its age as of now."""
-        return replace(self.owed, age_seconds=now() - self.owed_at)
+        return replace(self.owed, age_seconds=max(0.0, now() - self.owed_at))
 
 
 @dataclass(slots=True)
@@ -94,15 +99,19 @@ class FakeOutbox:
     settled: list[Settlement] = field(default_factory=list)
     unheld: list[Settlement] = field(default_factory=list)
     deleted_endpoints: set[EndpointId] = field(default_factory=set)
+    marks: dict[tuple[LaneId, int | None, int], bytes] = field(default_factory=dict)
 
     def add_lane(self, lane_id: LaneId, endpoint_id: EndpointId) -> None:
         """Set a lane up, asleep."""
         self.lanes[lane_id] = Lane(id=lane_id, endpoint_id=endpoint_id)
 
-    def owe(self, *owed: Owed, wake: Wake | None = None) -> None:
-        """Commit deliveries, due now, and wake their lanes; `wake` is the hint to the process that wrote them."""
+    def owe(self, *owed: Owed, wake: Wake | None = None, window_seconds: float = 0.0) -> None:
+        """Commit deliveries, due now or after a window, and wake their lanes; `wake` is the hint to who wrote them."""
         for each in owed:
-            self.debts[each.row_id] = Debt(owed=each, due_at=now(), owed_at=now())
+            since_then = replace(each, owed_at=moment() + timedelta(seconds=window_seconds))
+            self.debts[each.row_id] = Debt(
+                owed=since_then, due_at=now() + window_seconds, owed_at=now() + window_seconds
+            )
             self.rows_of[each.lane_id].add(each.row_id)
             lane = self.lanes[each.lane_id]
             lane.wake_at = min(lane.wake_at, now())
@@ -156,7 +165,8 @@ class FakeOutbox:
             return
         for debt in self.debts.values():
             if (debt.owed.lane_id, debt.owed.order_key) == (owed.lane_id, owed.order_key):
-                debt.due_at = min(debt.due_at, now()) if debt.owed.failures == 0 else debt.due_at
+                woken_at = max(now(), debt.owed_at)
+                debt.due_at = min(debt.due_at, woken_at) if debt.owed.failures == 0 else debt.due_at
 
 
 class ReplicaOutbox:
@@ -204,7 +214,9 @@ class ReplicaOutbox:
                 endpoint_id=each.endpoint_id,
                 fence=each.fence,
                 health=each.health,
+                failing_seconds=0.0 if each.failing_since is None else at - each.failing_since,
                 is_on_trial=each.is_on_trial,
+                is_recovering=each.recovering_until > at,
             )
             for each in taken
         ]
@@ -215,7 +227,7 @@ class ReplicaOutbox:
         return self._renew(leases, self._shared.lease_seconds)
 
     async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
         """See the port; the lease is not looked at, as in the database."""
         await self._travel("fetch")
@@ -225,7 +237,41 @@ class ReplicaOutbox:
             for debt in self._shared.may_be_sent(lease.lane_id)
             if debt.due_at <= at and debt.owed.row_id not in left_out
         ][:limit]
-        return self._in_order(due, left_out) if in_order else due
+        if in_order is None:
+            return due
+        due = self._by_turn(due, left_out) if in_order.is_reordered else self._in_order(due, left_out)
+        return [self._marked(owed) for owed in due] if in_order.with_marks else due
+
+    def _by_turn(self, due: Sequence[Owed], at_hand: set[int]) -> list[Owed]:
+        """Choose as the database does; all that stand in line are looked through."""
+        debts = self._shared.debts
+        may_go = []
+        for key in dict.fromkeys(owed.order_key for owed in due):
+            line = sorted(
+                row_id for row_id, debt in debts.items() if debt.owed.order_key == key and row_id not in at_hand
+            )
+            turns = in_turn([self._standing(debts[row_id]) for row_id in line], are_all=True)
+            chain = [each.row_id for each in takewhile(lambda each: each.is_due, turns)]
+            may_go += [debts[row_id].handed_out() for row_id in chain]
+            head = next((debts[each.row_id] for each in turns if not each.is_due), None)
+            for owed in due:
+                if owed.order_key == key and owed.row_id not in chain and head is not None:
+                    debts[owed.row_id].due_at = max(debts[owed.row_id].due_at, head.due_at)
+        return may_go
+
+    def _standing(self, debt: Debt) -> Standing:
+        return Standing(
+            row_id=debt.owed.row_id,
+            place=debt.owed.place,
+            is_held=debt.owed.failures > 0,
+            is_due=debt.due_at <= now(),
+        )
+
+    def _marked(self, owed: Owed) -> Owed:
+        place = place_of(owed.stored.event) if owed.stored else None
+        if place is None:
+            return owed
+        return replace(owed, mark=self._shared.marks.get((owed.lane_id, owed.order_key, family_of(place))))
 
     def _in_order(self, due: Sequence[Owed], at_hand: set[int]) -> list[Owed]:
         may_go = []
@@ -306,6 +352,11 @@ class ReplicaOutbox:
                 self._shared.ended[debt.owed.key] = Ended(owed=debt.owed, status="cancelled", reason=None)
         return woken
 
+    async def retire(self) -> None:
+        """See the port."""
+        await self._travel("retire")
+        self._shared.seen_at.pop(self._replica, None)
+
     async def leave(self) -> None:
         """See the port."""
         await self._travel("leave")
@@ -338,6 +389,8 @@ class ReplicaOutbox:
     def _note_health(self, lane: Lane, health: Health) -> None:
         self._shared.calls["health"] += 1
         lane.health = health
+        if lane.failing_since is not None and lane.is_on_trial and not health.failures:
+            lane.recovering_until = now() + 2 * (now() - lane.failing_since)
         lane.failing_since = (lane.failing_since or now()) if health.failures else None
 
     def _postpone(self, settlement: Settlement) -> None:
@@ -360,6 +413,9 @@ class ReplicaOutbox:
         if self._shared.debts.pop(settlement.owed.row_id, None) is None and not is_raised:
             return
         self._shared.settled.append(settlement)
+        if settlement.reached is not None:
+            at = (settlement.owed.lane_id, settlement.owed.order_key, family_of(settlement.reached))
+            self._shared.marks[at] = max(settlement.reached, self._shared.marks.get(at, b""))
         verdict = settlement.verdict
         self._shared.ended[settlement.owed.key] = Ended(
             owed=settlement.owed, status=verdict.status, reason=verdict.reason

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Final, Self
 
-from app.domain.configuration import Configuration, Endpoint, OnDead, Ordering
+from app.domain.configuration import Configuration, Endpoint, Late, OnDead, Ordering
 from app.domain.delivery import Owed
 from app.domain.event import Event, StoredEvent
 from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, EventId, LaneId, ReplicaId, SubscriptionId
@@ -36,6 +36,8 @@ def make_endpoint(  # noqa: PLR0913 -- what tests vary
     kind: str = "fake",
     ordering: Ordering = "none",
     on_dead: OnDead = "skip",
+    reorder_window_seconds: float = 0.0,
+    late: Late = "deliver",
 ) -> Endpoint:
     """Set up an endpoint with its lane's number."""
     return Endpoint(
@@ -48,6 +50,8 @@ def make_endpoint(  # noqa: PLR0913 -- what tests vary
         secret=None,
         ordering=ordering,
         on_dead=on_dead,
+        reorder_window_seconds=reorder_window_seconds,
+        late=late,
         max_in_flight=max_in_flight,
         schedule_seconds=schedule_seconds,
         created_at=DAY,
@@ -68,7 +72,7 @@ def make_owed(lane_id: int = 1, *, is_kept: bool = True, tries: int = 0, order_k
         format="standard",
         tries=tries,
         failures=tries,
-        created_at=DAY,
+        owed_at=DAY,
         age_seconds=0.0,
         order_key=order_key,
         stored=_stored(key) if is_kept else None,

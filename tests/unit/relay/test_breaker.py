@@ -10,20 +10,15 @@ REJECTED: tuple[Sign] = ("rejected",)
 WELL: tuple[Sign] = ("well",)
 
 
-def hear(breaker: Breaker, *signs: Sign, row: int | None = None) -> None:
+def hear(breaker: Breaker, *signs: Sign, row: int | None = None, now: float = 0.0) -> None:
     """Let sends say this, each of another delivery unless it is named."""
     for number, sign in enumerate(signs):
-        breaker.hear(sign, [100 + number if row is None else row], most=MOST)
+        breaker.hear(sign, [("row", 100 + number if row is None else row)], most=MOST, now=now)
 
 
-def opened(*, failed_trials: int = 0) -> Breaker:
-    """Give one that opened and whose trials failed so often."""
-    breaker = Breaker()
-    hear(breaker, *ILL * THRESHOLD)
-    for _ in range(failed_trials):
-        breaker = Breaker(failures=breaker.failures, is_on_trial=True)
-        hear(breaker, "ill")
-    return breaker
+def on_trial(*, failing_since: float = 0.0) -> Breaker:
+    """Give the one of a lane that was suspended."""
+    return Breaker(failures=THRESHOLD, failing_since=failing_since, is_on_trial=True)
 
 
 def test_five_failures_in_a_row_open_it() -> None:
@@ -76,50 +71,55 @@ def test_what_says_nothing_of_the_receiver_changes_nothing() -> None:
     assert breaker.failures == 2
 
 
-def test_the_span_doubles_with_each_failed_trial_up_to_ten_minutes() -> None:
-    """From five seconds on, spread over all of it."""
-    spans = [opened(failed_trials=trials).span(now=0.0, random=1.0) for trials in range(10)]
+def test_the_span_grows_with_the_outage_up_to_ten_minutes() -> None:
+    """To a quarter of it, so a receiver is found again soon; from five seconds on, spread over half of it."""
+    spans = []
+    for away in (1.0, 20.0, 60.0, 1200.0, 2400.0, 86_400.0):
+        breaker = on_trial()
+        hear(breaker, "ill", now=away)
+        spans.append((breaker.span(now=away, random=0.0), breaker.span(now=away, random=1.0)))
 
-    assert spans == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0, 600.0]
-    assert opened(failed_trials=3).span(now=0.0, random=0.0) == 0.0
-    assert opened(failed_trials=3).span(now=0.0, random=0.25) == 10.0
+    longest = [longest for longest, _ in spans]
+    assert longest == [5.0, 5.0, 15.0, 300.0, 600.0, 600.0]
+    assert all(shortest == longest / 2 for longest, shortest in spans)
 
 
-def test_sends_under_way_when_it_opens_do_not_make_the_span_longer() -> None:
-    """Eight at once that fail are one outage."""
-    breaker = opened()
+def test_a_success_ends_the_outage() -> None:
+    """What fails after it is a new one."""
+    breaker = on_trial()
 
-    hear(breaker, "ill", "ill", "ill")
+    hear(breaker, "well", now=3600.0)
+    hear(breaker, "ill", now=3601.0)
 
-    assert breaker.span(now=0.0, random=1.0) == 5.0
+    assert breaker.is_open
+    assert breaker.span(now=3602.0, random=0.0) == 5.0
 
 
 def test_a_receiver_that_says_when_to_come_back_is_heard() -> None:
     """Where that is later than planned, and within an hour."""
-    breaker = Breaker(failures=THRESHOLD, is_on_trial=True)
-    breaker.hear("ill", [1], most=MOST, asked_until=160.0)
-    hostile = Breaker(failures=THRESHOLD, is_on_trial=True)
-    hostile.hear("ill", [1], most=MOST, asked_until=1e9)
+    breaker, hostile = on_trial(failing_since=90.0), on_trial(failing_since=90.0)
+    breaker.hear("ill", [("row", 1)], most=MOST, now=100.0, asked_until=160.0)
+    hostile.hear("ill", [("row", 1)], most=MOST, now=100.0, asked_until=1e9)
 
-    assert breaker.span(now=100.0, random=0.5) == 60.0
-    assert breaker.span(now=159.0, random=0.5) == 5.0
-    assert hostile.span(now=100.0, random=0.5) == LONGEST_ASKED_SECONDS
+    assert breaker.span(now=100.0, random=0.0) == 60.0
+    assert breaker.span(now=159.0, random=0.0) == 159.0 / 4 - 90.0 / 4
+    assert hostile.span(now=100.0, random=0.0) == LONGEST_ASKED_SECONDS
 
 
 def test_on_trial_one_send_at_a_time_is_under_way() -> None:
     """And its failure opens it again, whichever delivery it was."""
-    breaker = Breaker(failures=THRESHOLD, is_on_trial=True)
+    breaker = on_trial()
     before = breaker.places(MOST)
 
     hear(breaker, "ill", row=7)
 
     assert before == 1
-    assert (breaker.is_open, breaker.failures) == (True, THRESHOLD + 1)
+    assert (breaker.is_open, breaker.failures) == (True, THRESHOLD)
 
 
 def test_success_is_a_ramp_that_doubles_with_each_round() -> None:
     """One, two, four, eight under way, when all that are come back well."""
-    breaker = Breaker(failures=THRESHOLD, is_on_trial=True)
+    breaker = on_trial()
     rounds = []
     while (places := breaker.places(MOST)) < MOST:
         rounds.append(places)
@@ -131,7 +131,7 @@ def test_success_is_a_ramp_that_doubles_with_each_round() -> None:
 
 def test_one_failure_on_the_ramp_opens_it_again() -> None:
     """The receiver is not back for good."""
-    breaker = Breaker(failures=THRESHOLD + 4, is_on_trial=True)
+    breaker = on_trial()
 
     hear(breaker, "well", "well", "ill")
 
@@ -143,6 +143,6 @@ def test_a_batch_counts_once() -> None:
     breaker = Breaker()
 
     for send in range(THRESHOLD - 1):
-        breaker.hear("ill", range(send * 400, send * 400 + 400), most=MOST)
+        breaker.hear("ill", [("row", row) for row in range(send * 400, send * 400 + 400)], most=MOST, now=0.0)
 
     assert not breaker.is_open

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from app.domain.ids import ReplicaId
 from tests.unit.relay.fake_destination import FAILED, FakeDestination
 from tests.unit.relay.replica import Replica, lanes, make_many, make_owed, one_lane
 from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
@@ -12,22 +13,22 @@ from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
 @in_virtual_time
 async def test_draining_finishes_what_is_in_flight_and_starts_nothing() -> None:
     """Sends under way are settled; what waits stays owed for another replica."""
-    outbox, set_up = one_lane(max_in_flight=3)
+    outbox, set_up = one_lane(max_in_flight=2)
     destination = FakeDestination()
     destination.gate.clear()
     outbox.owe(*make_many(10))
 
     async with Replica(outbox, set_up, destination) as replica:
-        await until(lambda: destination.in_flight == 3)
+        await until(lambda: destination.in_flight == 2)
         replica.stop.set()
         await pass_time(5.0)
         is_waiting = not replica.task.done()
         destination.gate.set()
 
     assert is_waiting
-    assert len(destination.batches) == 3
-    assert outbox.statuses() == {"delivered": 3}
-    assert len(outbox.debts) == 7
+    assert len(destination.batches) == 2
+    assert outbox.statuses() == {"delivered": 2}
+    assert len(outbox.debts) == 8
 
 
 @in_virtual_time
@@ -48,6 +49,29 @@ async def test_draining_does_not_start_what_waits_for_a_slot() -> None:
 
     assert len(destination.batches) == 2
     assert len(outbox.debts) == 18
+
+
+@in_virtual_time
+async def test_lanes_given_back_early_do_not_wait_for_the_last_attempt() -> None:
+    """While one attempt of the leaving replica goes on, the other one already holds all lanes but that one's."""
+    outbox, set_up = lanes(4)
+    slow = FakeDestination()
+    slow.holds = lambda owed: owed.lane_id == 1
+    slow.gate.clear()
+    a, b = ReplicaId(b"a"), ReplicaId(b"b")
+
+    async with Replica(outbox, set_up, slow, name="a") as leaving:
+        outbox.owe(make_owed(1))
+        await until(lambda: slow.in_flight == 1)
+        async with Replica(outbox, set_up, FakeDestination(takes_seconds=0.2), name="b"):
+            outbox.owe(*(each for lane_id in (2, 3, 4) for each in make_many(2000, lane_id)))
+            await until(lambda: outbox.holders() == {a: 2, b: 2})
+            leaving.stop.set()
+            await until(lambda: outbox.holders() == {a: 1, b: 3}, within_seconds=0.5)
+            is_draining = not leaving.task.done()
+            slow.gate.set()
+
+    assert is_draining
 
 
 @in_virtual_time

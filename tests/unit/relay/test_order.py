@@ -13,7 +13,7 @@ from app.domain.outcome import Outcome
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
 from tests.unit.relay.fake_outbox import FakeOutbox
 from tests.unit.relay.replica import Replica, SetUp, all_ended, make_endpoint, make_owed
-from tests.unit.relay.virtual_time import in_virtual_time, pass_time
+from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
 
 KEYS: Final = 6
 DELIVERIES: Final = 300
@@ -137,3 +137,19 @@ async def test_a_dead_one_may_block() -> None:
     assert outbox.ended[other.key].status == "delivered"
     assert second.row_id in outbox.debts
     assert second.key not in destination.started
+
+
+@in_virtual_time
+async def test_an_object_that_always_fails_keeps_its_receiver_for_the_others() -> None:
+    """However many of its changes die one after the other: that suspends no lane, so another waits for nothing."""
+    outbox = FakeOutbox(lease_seconds=LEASE_SECONDS)
+    set_up = SetUp(outbox, [make_endpoint(1, ordering="key", schedule_seconds=(0.1,))])
+    destination = FakeDestination(answer=lambda owed: FAILED if owed.order_key == 1 else DELIVERED)
+    outbox.owe(*(make_owed(order_key=1) for _ in range(20)))
+
+    async with Replica(outbox, set_up, destination):
+        await until(lambda: outbox.statuses()["dead"] == 20, within_seconds=30.0)
+        outbox.owe(make_owed(order_key=2))
+        await until(lambda: outbox.statuses()["delivered"], within_seconds=2.0)
+
+    assert outbox.calls["suspend"] == 0

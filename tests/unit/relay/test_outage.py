@@ -38,13 +38,13 @@ def test_work_goes_on_after_an_outage(call: str, seconds: float) -> None:
 @in_virtual_time
 async def test_a_database_away_altogether_loses_nothing() -> None:
     """Sends under way finish, wait to be written down, and are not sent again."""
-    outbox, set_up = one_lane(max_in_flight=4)
+    outbox, set_up = one_lane(max_in_flight=2)
     destination = FakeDestination()
     destination.gate.clear()
     outbox.owe(*make_many(50))
 
     async with Replica(outbox, set_up, destination):
-        await until(lambda: destination.in_flight == 4)
+        await until(lambda: destination.in_flight == 2)
         with outbox.outage():
             destination.gate.set()
             await pass_time(120.0)

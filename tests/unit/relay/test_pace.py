@@ -1,5 +1,6 @@
 """How fast a lane may send: its rate limit, the playback of its backlog, its budget of retries, its bytes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -8,16 +9,43 @@ import pytest
 
 from app.domain.delivery import Owed
 from app.relay.memory import ROW_BYTES, Memory
-from app.relay.pace import LONGEST_GAP_SECONDS, Pace, RateLimit
+from app.relay.pace import FIRST_SECONDS, LONGEST_GAP_SECONDS, Pace, RateLimit
 from app.relay.retry_budget import FEW, FLOOR, RetryBudget, slide_seconds
 from tests.unit.relay.replica import DAY, make_owed
 
 RATES = (0.1, 1.0, 7.0, 100.0, 5000.0)
 
 
-def came(after_seconds: float, *, age_seconds: float = 0.0) -> Owed:
-    """Owe a delivery since so long after the first."""
-    return replace(make_owed(), created_at=DAY + timedelta(seconds=after_seconds), age_seconds=age_seconds)
+def came(after_seconds: float, *, read_after: float = 0.0, tries: int = 0) -> Owed:
+    """Owe a delivery since so long after the first, and read it so long after that."""
+    owed_at = DAY + timedelta(seconds=after_seconds)
+    return replace(make_owed(tries=tries), owed_at=owed_at, age_seconds=read_after - after_seconds)
+
+
+class Lane:
+    """A lane whose receiver was away for so long while deliveries came, and is back at the moment 0."""
+
+    def __init__(self, outage: float, *, every: float = 1.0) -> None:
+        self.now = 0.0
+        self.pace = Pace(now=0.0)
+        self.outage = outage
+        self.rows = [came(number * every, read_after=outage) for number in range(int(outage / every))]
+        self.pace.note_read(self.rows[:64], now=0.0)
+        self.pace.recover(self.rows.pop(0), now=0.0)
+
+    def play(self, rows: Sequence[Owed], *, late: float = 0.0) -> list[float]:
+        """Send rows in turn, each as soon as it may, and tell when."""
+        times = []
+        for row in rows:
+            self.now += self.pace.wait(row, None, now=self.now) + late
+            self.pace.take([row], None, now=self.now)
+            times.append(self.now)
+        return times
+
+
+def most_a_second(times: Sequence[float]) -> int:
+    """Count what went within the fullest second."""
+    return max(sum(first <= each < first + 1.0 for each in times) for first in times)
 
 
 class TestRateLimit:
@@ -68,57 +96,89 @@ class TestRecovery:
 
     def test_what_was_in_flight_alone_stays_alone_for_a_second(self) -> None:
         """The first success is no invitation for all."""
-        pace = Pace(now=0.0)
-        pace.recover(came(0.0, age_seconds=300.0), now=10.0)
+        lane = Lane(300.0)
 
-        assert pace.wait(came(0.0), None, now=10.0) == pytest.approx(1.0)
+        assert lane.play(lane.rows[:1])[0] >= FIRST_SECONDS
 
-    def test_a_backlog_is_played_back_in_its_rhythm_only_faster(self) -> None:
+    @pytest.mark.parametrize("every", [0.1, 1.0, 10.0])
+    def test_a_backlog_is_played_back_in_its_rhythm_only_faster(self, every: float) -> None:
         """Twice, and late timers are made up for."""
-        pace, now = Pace(now=0.0), 0.0
-        pace.recover(came(0.0, age_seconds=300.0), now=0.0)
-        for each in (came(float(second)) for second in range(1, 250)):
-            now += pace.wait(each, None, now=now) + 0.01
-            pace.take([each], None, now=now)
+        lane = Lane(300.0, every=every)
 
-        assert now == pytest.approx(1.0 + 249 / 2, abs=0.1)
+        times = lane.play(lane.rows, late=0.01)
+
+        assert times[-1] == pytest.approx(FIRST_SECONDS + 150.0, abs=0.5 * every + 0.2)
+        assert most_a_second(times) <= 1 + 2.5 / every
 
     def test_no_pause_of_it_is_long(self) -> None:
         """An hour without anything is not waited for."""
-        pace = Pace(now=0.0)
-        pace.recover(came(0.0, age_seconds=86_400.0), now=0.0)
+        lane = Lane(300.0)
+        row = came(3600.0, read_after=86_400.0)
+        lane.pace.note_read([row], now=0.0)
 
-        assert pace.wait(came(3600.0), None, now=1.0) == pytest.approx(LONGEST_GAP_SECONDS)
-        assert pace.wait(came(3600.0), None, now=3.0) == 0.0
+        assert lane.play([row]) == [FIRST_SECONDS + LONGEST_GAP_SECONDS]
 
-    def test_what_came_at_once_goes_at_once(self) -> None:
-        """How many at a time is the ramp's to say."""
-        pace = Pace(now=0.0)
-        pace.recover(came(0.0, age_seconds=300.0), now=0.0)
-        pace.take([came(10.0)], None, now=5.0)
+    def test_what_came_at_once_is_spread(self) -> None:
+        """As far as the lane's usual rhythm allows."""
+        lane = Lane(300.0)
 
-        assert pace.wait(came(10.0), None, now=5.0) == 0.0
+        times = lane.play([came(20.0, read_after=300.0) for _ in range(20)])
 
-    def test_what_failed_before_goes_between_in_the_same_rhythm(self) -> None:
-        """A heap of retries that are due when the receiver is back is no burst."""
-        pace, now = Pace(now=0.0), 0.0
-        pace.recover(came(100.0, age_seconds=300.0), now=0.0)
-        for each in (came(100.0 + second / 10) for second in range(1, 100)):
-            now += pace.wait(each, None, now=now)
-            pace.take([each], None, now=now)
-        before = now
-        for each in (came(1.0) for _ in range(100)):
-            now += pace.wait(each, None, now=now)
-            pace.take([each], None, now=now)
+        assert most_a_second(times) <= 3
 
-        assert now - before == pytest.approx(5.0, rel=0.05)
+    def test_repeats_go_between_and_cost_no_time(self) -> None:
+        """A heap of them that is due when the receiver is back is no burst; what stood behind is made up for."""
+        lane = Lane(300.0)
+        repeats = [came(1.0, read_after=300.0, tries=1) for _ in range(40)]
 
-    def test_what_came_since_the_receiver_is_back_is_not_held_up(self) -> None:
+        times = lane.play([*lane.rows[:10], *repeats, *lane.rows[10:]])
+
+        assert most_a_second(times) <= 3
+        assert times[-1] == pytest.approx(FIRST_SECONDS + 150.0, abs=1.0)
+
+    def test_what_came_while_a_backlog_was_played_is_played_too(self) -> None:
+        """Behind it, until what goes next came just now: that it is over is no invitation either."""
+        lane = Lane(60.0)
+        later = [came(60.0 + number, read_after=60.0) for number in range(300)]
+
+        times = lane.play(lane.rows)
+        for row in later:
+            came_at = (row.owed_at - DAY).total_seconds() - 60.0
+            lane.now = max(lane.now, came_at)
+            times += lane.play([row])
+
+        behind = [at - (came_at - 60.0) for at, came_at in zip(times[59:], range(60, 360), strict=True)]
+        assert most_a_second(times) <= 3
+        assert times[-1] == pytest.approx(299.0)
+        assert next(each for each, gap in enumerate(behind) if gap <= 1.0) == pytest.approx(60, abs=5)
+
+    def test_what_comes_when_all_is_played_is_not_held_up(self) -> None:
         """Then there is no recovery any more."""
-        pace = Pace(now=0.0)
-        pace.recover(came(0.0, age_seconds=300.0), now=0.0)
+        lane = Lane(300.0)
 
-        assert pace.wait(came(301.0), None, now=0.5) == 0.0
+        assert lane.pace.wait(came(300.4, read_after=300.4), None, now=0.5) == 0.0
+
+    @pytest.mark.parametrize("every", [0.5, 5.0])
+    def test_a_lane_that_changes_hands_goes_on_at_its_pace(self, every: float) -> None:
+        """However often: the next holder knows that it recovers, and sees the rhythm."""
+        lane = Lane(300.0, every=every)
+        rows, times = lane.rows, list[float]()
+        while rows:
+            lane.pace = Pace(now=lane.now, is_recovering=True)
+            lane.pace.note_read(rows[:64], now=lane.now - 300.0)
+            times += lane.play(rows[:7])
+            rows = rows[7:]
+
+        assert most_a_second(times) <= 1 + 2.5 / every
+        assert times[-1] < 200.0
+
+    def test_a_lane_whose_backlog_is_gone_is_paced_no_more(self) -> None:
+        """Whoever has it then."""
+        pace = Pace(now=0.0, is_recovering=True)
+        rows = [came(500.0, read_after=500.0) for _ in range(100)]
+        pace.note_read(rows, now=0.0)
+
+        assert pace.wait(rows[0], None, now=0.0) == 0.0
 
 
 class TestRetryBudget:

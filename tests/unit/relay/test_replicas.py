@@ -1,8 +1,10 @@
 """Who works which lane: leases lost, renewed, taken again, and lanes that even out between replicas."""
 
 import pytest
+from prometheus_client import Counter
 
 from app.domain.ids import LaneId, ReplicaId
+from app.telemetry import LEASES_LOST, SETTLEMENTS_REFUSED
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
 from tests.unit.relay.receivers import Receivers
 from tests.unit.relay.replica import Replica, all_ended, lanes, make_many, make_owed, one_lane
@@ -73,8 +75,9 @@ async def test_a_success_counts_although_the_lease_was_lost() -> None:
 
 @in_virtual_time
 async def test_a_failure_under_a_lost_lease_changes_nothing() -> None:
-    """The new holder's count of tries stands; the loser's retry is not written."""
+    """The new holder's count of tries stands; the loser's retry is not written, and the loser counts that."""
     outbox, set_up = one_lane(lease_seconds=1.0)
+    refused, lost = _counted(SETTLEMENTS_REFUSED), _counted(LEASES_LOST)
     slow = FakeDestination(answer=lambda _: FAILED)
     slow.gate.clear()
     owed = make_owed()
@@ -97,6 +100,7 @@ async def test_a_failure_under_a_lost_lease_changes_nothing() -> None:
     assert tries == 0
     assert [each.outcome for each in outbox.settled] == [DELIVERED]
     assert len(slow.batches) == 1
+    assert (_counted(SETTLEMENTS_REFUSED), _counted(LEASES_LOST)) == (refused + 1, lost + 1)
 
 
 @in_virtual_time
@@ -324,3 +328,7 @@ async def test_an_idle_replica_asks_the_database_seldom() -> None:
     assert asked["fetch"] + asked["rest"] <= 6
     assert asked["survey"] <= 9.0 / 0.05
     assert asked["settle"] == 0
+
+
+def _counted(counter: Counter) -> float:
+    return next(each.value for each in next(iter(counter.collect())).samples if each.name.endswith("_total"))

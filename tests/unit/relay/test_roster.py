@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from app.domain.delivery import Lease, Owed
+from app.domain.delivery import InOrder, Lease, Owed
 from app.domain.ids import LaneId
 from tests.unit.relay.fake_destination import FakeDestination
 from tests.unit.relay.fake_outbox import ReplicaOutbox
@@ -23,7 +23,7 @@ class BrokenLane:
         outbox.fetch = self.fetch  # type: ignore[method-assign]  # a fake outbox, broken on purpose
 
     async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: bool = False
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
         """Read, or raise."""
         if self.is_broken and lease.lane_id == self._lane_id:

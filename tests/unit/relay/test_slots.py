@@ -98,6 +98,22 @@ def test_a_lane_that_turns_slow_is_counted_with_all_it_has() -> None:
     assert late.in_flight == 0
 
 
+def test_lanes_that_hang_are_counted_though_they_ask_for_nothing() -> None:
+    """They fill the slow ones' share before the first of them asks for more."""
+    slots = Slots(512)
+    hanging = [Lane(slots, most=2).start() for _ in range(64)]
+    for lane in hanging:
+        lane.slot_class = "slow"
+
+    slots.look()
+    first = hanging[0]
+    first.most = 8
+    first.end()
+
+    assert first.in_flight == 2
+    assert sum(lane.in_flight for lane in hanging) == 128
+
+
 def test_a_lane_that_waits_as_slow_goes_on_as_fast_when_it_is() -> None:
     """Its class is looked at for each send, also when its turn has come."""
     slots = Slots(64)

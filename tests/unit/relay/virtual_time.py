@@ -7,6 +7,7 @@ import asyncio
 import functools
 import selectors
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, ParamSpec
 
 P = ParamSpec("P")
@@ -15,6 +16,7 @@ P = ParamSpec("P")
 SPIN_TURNS: Final = 50_000
 PATIENCE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.001
+_BEGINNING: Final = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Standstill(BaseException):
@@ -71,6 +73,11 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 def now() -> float:
     """Give the running loop's time."""
     return asyncio.get_running_loop().time()
+
+
+def moment() -> datetime:
+    """Give the running loop's time as a database would."""
+    return _BEGINNING + timedelta(seconds=now())
 
 
 async def until(condition: Callable[[], object], *, within_seconds: float = PATIENCE_SECONDS) -> None:

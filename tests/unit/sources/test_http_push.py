@@ -11,6 +11,7 @@ from app.domain.ids import DEFAULT_TENANT, SourceId
 from app.domain.message import Pushed
 from app.sources import KINDS, PushKind
 from app.sources.http_push import HttpConfig, HttpPush
+from tests.bed.clocks import machine_time
 
 
 def push(token: str) -> Pushed:
@@ -34,7 +35,7 @@ def http_source(**config: str) -> Source:
 
 async def test_a_push_with_the_token_is_taken_as_it_is() -> None:
     """Byte for byte, each under a receipt of its own."""
-    source = HttpPush.open(http_source())
+    source = HttpPush.open(http_source(), machine_time)
 
     first, second = await source.accept(push("right")), await source.accept(push("right"))
     await source.aclose()
@@ -47,7 +48,7 @@ async def test_a_push_with_the_token_is_taken_as_it_is() -> None:
 async def test_nothing_else_is_taken(token: str) -> None:
     """Nothing in what a store sends is signed."""
     with pytest.raises(Unauthorized):
-        await HttpPush.open(http_source()).accept(push(token))
+        await HttpPush.open(http_source(), machine_time).accept(push(token))
 
 
 def test_a_profile_is_one_of_those_known() -> None:

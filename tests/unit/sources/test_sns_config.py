@@ -94,7 +94,8 @@ async def test_a_source_is_opened_from_its_row() -> None:
             config={"topic_arns": [TOPIC], "role_arn": "arn:aws:iam::123456789012:role/team/confirm"},
             created_at=now,
             updated_at=now,
-        )
+        ),
+        lambda: now,
     )
     await source.aclose()
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.aws.clients import guarded_socket
 from app.domain.errors import SourceError
+from app.outbound.guard import guarded_socket, judge_metadata
 from app.sources.sqs import SqsSource
 from tests.unit.sources.canned_sqs import CannedSqs, canned_sqs
 
@@ -110,8 +110,8 @@ def test_a_name_that_leads_to_a_metadata_address_gets_no_socket() -> None:
     """The address is judged where the socket is made, so a name cannot hide it."""
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))
 
-    with pytest.raises(OSError, match="metadata address"):
-        guarded_socket(address)
+    with pytest.raises(OSError, match="metadata service"):
+        guarded_socket(judge_metadata)(address)
 
 
 @pytest.mark.parametrize("kind", ["com.amazonaws.sqs#OverLimit", "AWS.SimpleQueueService.OverLimit"])

@@ -1,0 +1,167 @@
+"""Lease, fetch and settle over ten million owed deliveries on a thousand lanes: times, and pages touched by a fetch.
+
+All through the real outbox on PostgreSQL with fsync on; then again while somebody holds a snapshot open over 100,000
+deliveries that are over, with the rate of deliveries with and without it in alternate rounds. Other work on the machine
+shows in the times, not in the pages.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import select, update
+
+from app.domain.delivery import Lease, Owed
+from app.domain.ids import ReplicaId
+from app.store.columns import now
+from app.store.database import Database
+from app.store.outbox import SqlOutbox
+from app.store.owed import fetch_statement
+from app.store.schema import lane
+from bench.cpu import tree_seconds
+from bench.filled import SHARED_BUFFERS, filled
+from tests.bed.stored import Stored, delivered
+from tests.contract.test_plans import explain
+
+FETCHED = 64
+SETTLED = 16
+LANES_AT_ONCE = 8
+DEAD = 100_000
+PACED = 10_000
+ROUNDS = 3
+T = TypeVar("T")
+
+
+class Times:
+    """How long calls took, by name."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[float]] = {}
+
+    async def of(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call and note how long it took."""
+        began = time.perf_counter()
+        answer = await call()
+        self._taken.setdefault(name, []).append((time.perf_counter() - began) * 1000)
+        return answer
+
+    def tell(self, when: str) -> None:
+        """Print the middle and the 99th of a hundred of each."""
+        for name, taken in self._taken.items():
+            p99 = statistics.quantiles(taken, n=100)[98]
+            print(f"{when}: {name} p50 {statistics.median(taken):.2f} ms, p99 {p99:.2f} ms ({len(taken)} calls)")
+
+
+async def _work(outbox: SqlOutbox, times: Times, *, calls: int) -> None:
+    """Lease lanes, read what they owe, settle some of it, give them back; as often as there are calls to measure."""
+    fetches = 0
+    while fetches < calls:
+        leases = await times.of(f"lease of {LANES_AT_ONCE} lanes", lambda: outbox.lease(LANES_AT_ONCE))
+        for lease in leases:
+            owed = await times.of(f"fetch of {FETCHED}", _fetch(outbox, lease))
+            await times.of(f"settle of {SETTLED}", _settle(outbox, lease, owed[:SETTLED]))
+            fetches += 1
+        await outbox.release(leases)
+
+
+def _fetch(outbox: SqlOutbox, lease: Lease) -> Callable[[], Awaitable[Sequence[Owed]]]:
+    return lambda: outbox.fetch(lease, limit=FETCHED, leave_out=())
+
+
+def _settle(outbox: SqlOutbox, lease: Lease, owed: Sequence[Owed]) -> Callable[[], Awaitable[Any]]:
+    return lambda: outbox.settle([delivered(lease, each) for each in owed])
+
+
+async def _pages(stored: Stored, lease: Lease) -> int:
+    """Count the pages of the outbox and its index that a fetch touches; the events it reads are not in it."""
+    async with stored.database.read() as connection:
+        statement = fetch_statement(connection, lease, limit=FETCHED, leave_out=[])
+    plan, _ = await explain(stored, statement, mode="force_generic_plan")
+    looks = [node for node in plan if node.get("Relation Name") == "delivery"]
+    return sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in looks)
+
+
+async def _rate(outbox: SqlOutbox, lease: Lease, count: int, *, server: int) -> tuple[float, float]:
+    """Deliver so many of one lane, and give how many a second, and how many a second of the database's processor."""
+    began, spent = time.perf_counter(), tree_seconds(server)
+    left = count
+    while left > 0:
+        owed = await outbox.fetch(lease, limit=400, leave_out=())
+        await outbox.settle([delivered(lease, each) for each in owed])
+        left -= len(owed)
+    return count / (time.perf_counter() - began), count / (tree_seconds(server) - spent)
+
+
+async def _only(stored: Stored, outbox: SqlOutbox, lane_id: int) -> Lease:
+    """Lease one lane of many."""
+    await stored.execute(update(lane).values(wake_at=now(), last_served=now()))
+    await stored.execute(update(lane).where(lane.c.id == lane_id).values(last_served=now(-60.0)))
+    (lease,) = await outbox.lease(1)
+    return lease
+
+
+@asynccontextmanager
+async def _snapshot(url: str) -> AsyncIterator[None]:
+    """Let somebody look at the outbox as it is now, all through the block: the gateway itself never does for long."""
+    holder = await asyncpg.connect(url)
+    async with holder.transaction(isolation="repeatable_read"):
+        await holder.fetch("SELECT id FROM delivery LIMIT 1")
+        yield
+    await holder.close()
+
+
+async def _measure(rows: int, lanes: int, calls: int) -> None:
+    began = time.perf_counter()
+    async with filled(rows=rows, lanes=lanes, deep=(ROUNDS + 1) * (DEAD + 2 * PACED)) as (url, server):
+        database = Database(url, command_seconds=None)
+        stored, outbox = Stored(database), SqlOutbox(database, ReplicaId(secrets.token_bytes(16)), lease_seconds=600)
+        print(f"{rows:,} owed over {lanes:,} lanes in {time.perf_counter() - began:.0f} s; {SHARED_BUFFERS} buffers")
+        await _work(outbox, Times(), calls=50)
+        times = Times()
+        await _work(outbox, times, calls=calls)
+        times.tell("plain")
+        deep = await _only(stored, outbox, lanes + 1)
+        alone, burst = await _lease_of(stored, lanes), await _lease_of(stored, 1)
+        print(
+            f"pages of a fetch of {FETCHED}: in bursts {await _pages(stored, burst)}, alone "
+            f"{await _pages(stored, alone)}, in a row {await _pages(stored, deep)}"
+        )
+        free, held = [], []
+        for _ in range(ROUNDS):
+            free.append(await _rate(outbox, deep, PACED, server=server))
+            async with _snapshot(url):
+                await _rate(outbox, deep, DEAD, server=server)
+                print(f"snapshot held over {DEAD:,}: pages of a fetch {await _pages(stored, deep)}")
+                held.append(await _rate(outbox, deep, PACED, server=server))
+        async with _snapshot(url):
+            await _rate(outbox, deep, DEAD, server=server)
+            times = Times()
+            await _work(outbox, times, calls=calls)
+            times.tell("held")
+        for place, name in enumerate(("deliveries/s", "deliveries/s of the database's processor")):
+            without, with_ = (statistics.median(each[place] for each in rates) for rates in (free, held))
+            print(f"{name}: free {without:,.0f}, held {with_:,.0f}, ratio {with_ / without:.2f} (>= 0.9)")
+        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        await database.aclose()
+
+
+async def _lease_of(stored: Stored, lane_id: int) -> Lease:
+    async with stored.database.read() as connection:
+        row = (await connection.execute(select(lane).where(lane.c.id == lane_id))).one()
+    return Lease(lane_id=row.id, endpoint_id=row.endpoint_id, fence=row.fence)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--lanes", type=int, default=1_000)
+    parser.add_argument("--calls", type=int, default=500)
+    chosen = parser.parse_args()
+    asyncio.run(_measure(chosen.rows, chosen.lanes, chosen.calls))
