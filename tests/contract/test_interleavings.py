@@ -65,6 +65,25 @@ async def test_what_commits_while_a_lane_lies_down_keeps_it_awake(copied_postgre
     await database.aclose()
 
 
+async def test_a_lane_that_is_just_being_leased_is_passed_over(copied_postgres_url: str) -> None:
+    """Whoever asks meanwhile neither gets it nor waits for it."""
+    database = HeldDatabase(copied_postgres_url)
+    stored = Stored(database)
+    await stored.add_subscribed()
+    await stored.store.record([heard(make_event(1))])
+    other: list[Lease] = []
+
+    async def ask() -> None:
+        other.extend(await stored.outbox().lease(10))
+
+    database.before_commit = ask
+
+    leases = await stored.outbox().lease(10)
+
+    assert (len(leases), other) == (1, [])
+    await database.aclose()
+
+
 @pytest.mark.parametrize("name", ["renew", "release", "settle"])
 async def test_lanes_are_locked_in_the_order_of_their_ids(stored_on_postgres: Stored, name: str) -> None:
     """Whoever waits for the second of three holds the first, and not yet the third."""
