@@ -23,7 +23,7 @@ MOST_CHANGES: Final = 2
 IS_LONG: Final = is_long()
 # The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
 SETTINGS: Final = settings(
-    max_examples=2_000 if IS_LONG else 100,
+    max_examples=900 if IS_LONG else 70,
     stateful_step_count=50 if IS_LONG else 25,
     derandomize=not IS_LONG,
     print_blob=True,
