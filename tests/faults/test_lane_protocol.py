@@ -1,17 +1,16 @@
 """F30: the lane protocol played at random over the real SQL of both databases, every move checked against a model."""
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from app.domain.verdict import Verdict
+from tests.bed.faults.figures import Figures, is_long
 from tests.bed.postgres import Databases
 from tests.faults.lanes import choices
 from tests.faults.lanes.model import WHOLE_LOOK
@@ -21,10 +20,10 @@ from tests.faults.lanes.stage import LANES, Stage
 REPLICAS: Final = 3
 MOST_DEBTS: Final = 60
 MOST_CHANGES: Final = 2
-IS_LONG: Final = os.environ.get("BUCKETPOST_TEST_FAULTS") == "long"
+IS_LONG: Final = is_long()
 # The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
 SETTINGS: Final = settings(
-    max_examples=2_000 if IS_LONG else 100,
+    max_examples=900 if IS_LONG else 70,
     stateful_step_count=50 if IS_LONG else 25,
     derandomize=not IS_LONG,
     print_blob=True,
@@ -287,23 +286,18 @@ def play_at_random(url: str) -> int:
     return moves
 
 
-def test_no_play_over_sqlite_breaks_a_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_play_over_sqlite_breaks_a_promise(tmp_path: Path, figures: Figures) -> None:
     """Nothing is lost, sent twice without a cause, or overtaken, whatever the moves; on SQLite."""
     moves = play_at_random(f"sqlite:///{tmp_path / 'bucketpost.db'}")
 
-    _report(capsys, f"sqlite: {moves} moves")
+    figures.report("F30 sqlite", {"moves": moves}, {"no move breaks a promise": moves > 0})
 
 
-def test_no_play_over_postgresql_breaks_a_promise(postgres: Databases, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_play_over_postgresql_breaks_a_promise(postgres: Databases, figures: Figures) -> None:
     """Nothing is lost, sent twice without a cause, or overtaken, whatever the moves; on PostgreSQL."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         url = runner.run(postgres.create())
 
     moves = play_at_random(url)
 
-    _report(capsys, f"postgresql: {moves} moves")
-
-
-def _report(capsys: pytest.CaptureFixture[str], figures: str) -> None:
-    with capsys.disabled():
-        print(f"F30 pass {figures}")  # noqa: T201 -- the line of the experiment
+    figures.report("F30 postgresql", {"moves": moves}, {"no move breaks a promise": moves > 0})

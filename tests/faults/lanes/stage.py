@@ -11,6 +11,7 @@ from app.domain.configuration import OnDead, Ordering
 from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, LaneId, ReplicaId, SubscriptionId
 from app.store.columns import EPOCH, FAR, now
 from app.store.epoch import bump_epoch
+from app.store.low_water import NO_MARK
 from app.store.migrate import migrate
 from app.store.partitions import make_days
 from app.store.retry import Retry, retry
@@ -123,6 +124,7 @@ class Stage:
                     last_served=EPOCH,
                     is_stopped=False,
                     breaker_until=EPOCH,
+                    **NO_MARK,
                 )
             )
             await connection.execute(update(chore).values(owner=None, lease_until=EPOCH, due_at=EPOCH))
@@ -178,6 +180,7 @@ _MOMENTS: Final[tuple[tuple[Table, str], ...]] = (
     (lane, "wake_at"),
     (lane, "last_served"),
     (lane, "breaker_until"),
+    (lane, "low_due"),
     (chore, "lease_until"),
     (chore, "due_at"),
     (subscription, "deleted_at"),
