@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
@@ -39,6 +40,19 @@ ROUNDS = 3
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The worst p99 of lease, fetch and settle, without and with a snapshot held; the most pages a fetch touched.
+
+    `throughput`: deliveries a second of the database's processor with the snapshot, as a part of those without.
+    """
+
+    plain_milliseconds: float
+    held_milliseconds: float
+    pages: int
+    throughput: float
+
+
 class Times:
     """How long calls took, by name."""
 
@@ -52,11 +66,12 @@ class Times:
         self._taken.setdefault(name, []).append((time.perf_counter() - began) * 1000)
         return answer
 
-    def tell(self, when: str) -> None:
-        """Print the middle and the 99th of a hundred of each."""
+    def tell(self, when: str) -> float:
+        """Print the middle and the 99th of a hundred of each; gives the largest of the latter, in milliseconds."""
+        p99 = {name: statistics.quantiles(taken, n=100)[98] for name, taken in self._taken.items()}
         for name, taken in self._taken.items():
-            p99 = statistics.quantiles(taken, n=100)[98]
-            print(f"{when}: {name} p50 {statistics.median(taken):.2f} ms, p99 {p99:.2f} ms ({len(taken)} calls)")
+            print(f"{when}: {name} p50 {statistics.median(taken):.2f} ms, p99 {p99[name]:.2f} ms ({len(taken)} calls)")
+        return max(p99.values())
 
 
 async def _work(outbox: SqlOutbox, times: Times, *, calls: int) -> None:
@@ -117,39 +132,48 @@ async def _snapshot(url: str) -> AsyncIterator[None]:
     await holder.close()
 
 
-async def _measure(rows: int, lanes: int, calls: int) -> None:
+async def measure(*, rows: int, lanes: int, calls: int, dead: int) -> Found:
+    """Measure over so many rows and lanes, by so many calls of each, and under a snapshot over so many dead rows."""
     began = time.perf_counter()
-    async with filled(rows=rows, lanes=lanes, deep=(ROUNDS + 1) * (DEAD + 2 * PACED)) as (url, server):
+    async with filled(rows=rows, lanes=lanes, deep=(ROUNDS + 1) * dead + (2 * ROUNDS + 1) * PACED) as (url, server):
         database = Database(url, command_seconds=None)
         stored, outbox = Stored(database), SqlOutbox(database, ReplicaId(secrets.token_bytes(16)), lease_seconds=600)
         print(f"{rows:,} owed over {lanes:,} lanes in {time.perf_counter() - began:.0f} s; {SHARED_BUFFERS} buffers")
         await _work(outbox, Times(), calls=50)
         times = Times()
         await _work(outbox, times, calls=calls)
-        times.tell("plain")
+        plain = times.tell("plain")
         deep = await _only(stored, outbox, lanes + 1)
         alone, burst = await _lease_of(stored, lanes), await _lease_of(stored, 1)
         print(
             f"pages of a fetch of {FETCHED}: in bursts {await _pages(stored, burst)}, alone "
             f"{await _pages(stored, alone)}, in a row {await _pages(stored, deep)}"
         )
+        pages = [await _pages(stored, deep)]
         free, held = [], []
         for _ in range(ROUNDS):
             free.append(await _rate(outbox, deep, PACED, server=server))
             async with _snapshot(url):
-                await _rate(outbox, deep, DEAD, server=server)
-                print(f"snapshot held over {DEAD:,}: pages of a fetch {await _pages(stored, deep)}")
+                await _rate(outbox, deep, dead, server=server)
+                pages.append(await _pages(stored, deep))
+                print(f"snapshot held over {dead:,}: pages of a fetch {pages[-1]}")
                 held.append(await _rate(outbox, deep, PACED, server=server))
         async with _snapshot(url):
-            await _rate(outbox, deep, DEAD, server=server)
+            await _rate(outbox, deep, dead, server=server)
             times = Times()
             await _work(outbox, times, calls=calls)
-            times.tell("held")
+            under_snapshot = times.tell("held")
         for place, name in enumerate(("deliveries/s", "deliveries/s of the database's processor")):
             without, with_ = (statistics.median(each[place] for each in rates) for rates in (free, held))
             print(f"{name}: free {without:,.0f}, held {with_:,.0f}, ratio {with_ / without:.2f} (>= 0.9)")
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         await database.aclose()
+    return Found(
+        plain_milliseconds=plain,
+        held_milliseconds=under_snapshot,
+        pages=max(pages),
+        throughput=statistics.median(rate for _, rate in held) / statistics.median(rate for _, rate in free),
+    )
 
 
 async def _lease_of(stored: Stored, lane_id: int) -> Lease:
@@ -164,4 +188,4 @@ if __name__ == "__main__":
     parser.add_argument("--lanes", type=int, default=1_000)
     parser.add_argument("--calls", type=int, default=500)
     chosen = parser.parse_args()
-    asyncio.run(_measure(chosen.rows, chosen.lanes, chosen.calls))
+    asyncio.run(measure(rows=chosen.rows, lanes=chosen.lanes, calls=chosen.calls, dead=DEAD))
