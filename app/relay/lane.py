@@ -17,6 +17,9 @@ from app.relay.window import Window
 WINDOW_LIMIT: Final = 400
 # A look costs the same for one row and for these.
 WINDOW_LEAST: Final = 64
+# A lane that is paced reads on when it has no more than these: it looks awake all the while, and would look for each
+# delivery that comes.
+PACED_ENOUGH: Final = 8
 # Rows of one lane in memory beyond what may be under way: sends go on only so far ahead of what is written down.
 AHEAD_LIMIT: Final = 1600
 # A held lane without work is given back after this, so that replicas that come later find lanes.
@@ -159,7 +162,8 @@ class LaneRunner:
         """Tell how many rows to read now: not without end while nothing can be settled, or memory is full."""
         at_once = endpoint.max_in_flight * self._tools.attempts.batch_limit(endpoint)
         limit = min(WINDOW_LIMIT, max(WINDOW_LEAST, 2 * at_once))
-        if self._window.ready > limit // 2 or len(self._window) + limit > at_once + AHEAD_LIMIT:
+        enough = PACED_ENOUGH if self._sending.paced_until is not None else limit // 2
+        if self._window.ready > enough or len(self._window) + limit > at_once + AHEAD_LIMIT:
             return 0
         return min(limit, self._tools.memory.room(self._window.bytes, row_bytes=self._window.row_bytes))
 

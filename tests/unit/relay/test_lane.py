@@ -222,3 +222,21 @@ async def test_a_changed_endpoint_counts_from_the_next_send_on() -> None:
     assert destination.endpoints[-1].name == "renamed"
     assert outbox.statuses() == {"delivered": 40}
     assert {each.outcome for each in outbox.settled} == {DELIVERED}
+
+
+@in_virtual_time
+async def test_a_lane_that_is_paced_does_not_look_for_each_delivery_that_comes() -> None:
+    """It goes on with what it has read, and reads on in one go when that is nearly sent."""
+    outbox, set_up = one_lane()
+    set_up.put(replace(make_endpoint(), rate_limit_per_second=1.0))
+    outbox.owe(*make_many(60))
+
+    async with Replica(outbox, set_up, FakeDestination()):
+        for _ in range(50):
+            outbox.owe(make_owed())
+            await pass_time(2.0)
+        sent, looks = outbox.statuses()["delivered"], outbox.calls["fetch"]
+        outbox.debts.clear()
+
+    assert sent >= 95
+    assert looks < sent / 4
