@@ -21,16 +21,17 @@ _CHUNK: Final = 500_000
 
 _ENDPOINTS: Final = """
 WITH made AS (
-    INSERT INTO endpoint (id, tenant_id, name, kind, config, secret, ordering, on_dead, timeout_seconds, max_in_flight,
-        schedule_seconds, max_age_seconds, answers, is_paused, created_at, updated_at)
+    INSERT INTO endpoint (id, tenant_id, name, kind, config, secret, ordering, on_dead, reorder_window_seconds, late,
+        timeout_seconds, max_in_flight, schedule_seconds, max_age_seconds, answers, is_paused, created_at, updated_at)
     SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), 1, 'bench', 'webhook', json_build_object('url', $2::text || n),
-        convert_to('a secret of thirty-two bytes....', 'UTF8'), 'none', 'skip', 15, 8, '[5, 300, 1800]', 432000, '{}',
-        false, now(), now()
+        convert_to('a secret of thirty-two bytes....', 'UTF8'), 'none', 'skip', 0, 'deliver', 15, 8,
+        '[5, 300, 1800]', 432000, '{}', false, now(), now()
     FROM generate_series(1, $1::integer) AS n RETURNING id
 ), subscribed AS (
-    INSERT INTO subscription (id, tenant_id, name, endpoint_id, filter, format, created_at, updated_at)
+    INSERT INTO subscription (id, tenant_id, name, endpoint_id, filter, format, hears_gateway, created_at,
+        updated_at)
     SELECT id, 1, 'bench', id, '{"buckets": ["bench"], "events": [], "key_prefix": "", "key_suffix": ""}', 'standard',
-        now(), now() FROM made
+        false, now(), now() FROM made
 )
 INSERT INTO lane (id, tenant_id, endpoint_id, fence, lease_until, wake_at, last_served, is_stopped, breaker_until,
     low_due, low_due_id, low_id, next_low_id, next_low_xid, failures, latency_seconds)

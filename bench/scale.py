@@ -28,8 +28,8 @@ from app.store.owed import fetch_statement
 from app.store.schema import lane
 from bench.cpu import tree_seconds
 from bench.filled import SHARED_BUFFERS, filled
+from tests.bed.plans import explain
 from tests.bed.stored import Stored, delivered
-from tests.contract.test_plans import explain
 
 FETCHED = 64
 SETTLED = 16

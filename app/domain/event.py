@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Final, Literal
 
 from app.domain.ids import EventId, SourceId
 
@@ -30,6 +30,7 @@ Change = Literal[
 Dialect = Literal["aws", "eventbridge", "minio", "rustfs", "ceph", "versitygw", "r2", "gateway", "other"]
 """Who wrote a record, which says how its sequencer compares. EventBridge, R2 and the gateway have shapes of their own,
 the others write S3 records."""
+OPERATOR_DIALECT: Final[Dialect] = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Event:
     @property
     def is_operator_event(self) -> bool:
         """Whether the gateway tells of itself: then there is no bucket, and `key` is the id of what it tells of."""
-        return self.dialect == "gateway"
+        return self.dialect == OPERATOR_DIALECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

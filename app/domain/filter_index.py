@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from app.domain.change import canonical_name
 from app.domain.configuration import Filter
 from app.domain.event import Event
+from app.domain.operator_event import is_operator_name
 
 T = TypeVar("T")
 Text = str | bytes
@@ -122,10 +123,13 @@ def _parts(branch: _Branch[T], shown: Text) -> Sequence[Text]:
 
 
 def _claims(owner: T, wanted: Filter) -> Iterator[_Claim[T]]:
+    names = [canonical_name(each) for each in wanted.events or ("*",)]
+    for name in filter(is_operator_name, names):
+        yield _operators_claim(owner, name)
     for bucket in wanted.buckets or ("*",):
         beginning, end = _around_wildcards(bucket)
         is_one = not any(each in bucket for each in _WILD)
-        for name in map(canonical_name, wanted.events or ("*",)):
+        for name in (each for each in names if not is_operator_name(each)):
             is_family = name.endswith("*")
             yield _Claim(
                 owner=owner,
@@ -137,6 +141,21 @@ def _claims(owner: T, wanted: Filter) -> Iterator[_Claim[T]]:
                 event="" if is_family else name,
                 event_begins=name[:-1] if is_family else "",
             )
+
+
+def _operators_claim(owner: T, name: str) -> _Claim[T]:
+    """Claim operator events: what else the filter says does not narrow them."""
+    is_family = name.endswith("*")
+    return _Claim(
+        owner=owner,
+        bucket="",
+        bucket_begins="",
+        bucket_ends="",
+        key_begins=b"",
+        key_ends=b"",
+        event="" if is_family else name,
+        event_begins=name[:-1] if is_family else "",
+    )
 
 
 def _around_wildcards(glob: str) -> tuple[str, str]:

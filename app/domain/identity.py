@@ -13,6 +13,8 @@ from app.domain.configuration import Ordering
 from app.domain.ids import ID_BYTES, DeliveryKey, EventId, ReplayId, SubscriptionId, TenantId
 
 TRUSTED_SEQUENCER_DIGITS: Final = 16
+# Where everything an endpoint is owed goes in one row.
+ORDER_KEY_OF_ALL: Final = 0
 # The same in every event of some writer, so they name no request: moto's EventBridge (taken from an example in Amazon's
 # guide), LocalStack's EventBridge, the test event of Lambda's console and of `sam local generate-event`, and what Ceph
 # RGW says for its own lifecycle and sync.
@@ -141,7 +143,7 @@ def order_key(ordering: Ordering, bucket: str, key: bytes) -> int | None:
         case "key":
             return object_hash(bucket, key)
         case "endpoint":
-            return 0
+            return ORDER_KEY_OF_ALL
         case _:
             assert_never(ordering)
 

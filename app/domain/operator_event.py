@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 from app.domain.configuration import JSON
-from app.domain.event import Event
+from app.domain.event import OPERATOR_DIALECT, Event
 from app.domain.identity import operator_event_id
 from app.domain.ids import TenantId
 
@@ -49,7 +49,7 @@ def operator_event(
         request_id=None,
         host_id=None,
         extra=text,
-        dialect="gateway",
+        dialect=OPERATOR_DIALECT,
         record=text.encode(),
     )
 

@@ -5,6 +5,7 @@ Pure: what a lane is told is written down by others (health.py), and its pause i
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Literal
 
 # What a send says of the receiver: it took something; it is there, though it took nothing; it is unwell; nothing.
@@ -26,23 +27,48 @@ _SPREAD: Final = 1 / 2
 LONGEST_ASKED_SECONDS: Final = 3600.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Failed sends that have not opened the breaker yet, and what they may be laid to."""
+
+    failed: frozenset[Cause]
+    sends: int
+
+
 class Breaker:
     """Closed; open for the rest of the lease; on trial in the next one; then on a ramp until it is closed again.
 
     A delivery that fails again and again, or an object, is paced by its own schedule: it counts once.
     """
 
-    def __init__(self, *, failures: int = 0, failing_since: float | None = None, is_on_trial: bool = False) -> None:
-        """Take what the lease says: failures in a row, since when, and whether it opened since they began."""
+    def __init__(
+        self,
+        *,
+        failures: int = 0,
+        failing_since: float | None = None,
+        is_on_trial: bool = False,
+        doubt: Doubt | None = None,
+    ) -> None:
+        """Take what the lease says: failures in a row, since when, and whether it opened since they began.
+
+        `doubt` is what the lease before it was left with, where this process had that too.
+        """
         self.failures = failures
         self.is_open = False
         self.is_on_trial = is_on_trial
         self._failing_since = failing_since
         # How many sends may be under way; None: no limit of ours.
         self._places: int | None = 1 if is_on_trial else None
-        self._failed: set[Cause] = set()
-        self._failed_sends = 0
+        self._failed: set[Cause] = set(doubt.failed) if doubt else set()
+        self._failed_sends = doubt.sends if doubt else 0
         self._asked_until = -math.inf
+
+    @property
+    def doubt(self) -> Doubt | None:
+        """Give what speaks against the receiver so far: leases may end before that is enough."""
+        if self.is_open or not self._failed_sends:
+            return None
+        return Doubt(failed=frozenset(self._failed), sends=self._failed_sends)
 
     def places(self, most: int) -> int:
         """Tell how many sends may be under way, of the endpoint's own limit."""

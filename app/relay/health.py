@@ -11,7 +11,7 @@ from typing import Final
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Health, Lease, Settlement
 from app.domain.verdict import consequence_of
-from app.relay.breaker import Breaker, Cause, Sign
+from app.relay.breaker import Breaker, Cause, Doubt, Sign
 from app.relay.slots import SlotClass
 
 SLOW_SECONDS: Final = 1.0
@@ -28,13 +28,14 @@ _MATERIAL: Final = 2.0
 class LaneHealth:
     """One lane's, for as long as one lease lasts."""
 
-    def __init__(self, lease: Lease, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, lease: Lease, *, monotonic: Callable[[], float], doubt: Doubt | None = None) -> None:
         """Take how the lane fared when it was leased."""
         is_failing = lease.health.failures > 0
         self.breaker = Breaker(
             failures=lease.health.failures,
             failing_since=monotonic() - lease.failing_seconds if is_failing else None,
             is_on_trial=lease.is_on_trial,
+            doubt=doubt,
         )
         self.latency_seconds = lease.health.latency_seconds
         self._written = lease.health

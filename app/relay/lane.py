@@ -9,6 +9,7 @@ from typing import Final
 from app.domain.configuration import Endpoint
 from app.domain.delivery import InOrder, Lease
 from app.domain.errors import StoreUnavailable
+from app.relay.breaker import Doubt
 from app.relay.outage import Retry
 from app.relay.sending import Sending
 from app.relay.tools import Tools, is_stopped
@@ -33,15 +34,17 @@ QUANTUM_SECONDS: Final = 1.0
 class LaneRunner:
     """Keeps a window of the lane's deliveries in memory, filled before it runs dry."""
 
-    def __init__(self, lease: Lease, tools: Tools) -> None:
-        """Take the lease to work under."""
+    def __init__(self, lease: Lease, tools: Tools, *, doubt: Doubt | None = None) -> None:
+        """Take the lease to work under, and what the one before it was left with."""
         self.lease = lease
         self.began_at = tools.monotonic()
         self.asked_back = asyncio.Event()
         self._tools = tools
+        known = tools.configuration().endpoints.get(lease.endpoint_id)
+        self._aim = None if known is None else known.aim
         self._window = Window(tools.memory)
         self._change = asyncio.Event()
-        self._sending = Sending(lease, tools, self._window, changed=self._change.set)
+        self._sending = Sending(lease, tools, self._window, changed=self._change.set, doubt=doubt)
         self._looks_in_vain = 0
         self._looked_at = self.began_at
 
@@ -60,6 +63,17 @@ class LaneRunner:
         """Whether it may be asked back for the sake of others: a lane that is paced must send at least once."""
         is_held_up = self._sending.paced_until is not None and not self._sending.has_sent
         return self.is_idle or (self._tools.monotonic() - self.began_at >= QUANTUM_SECONDS and not is_held_up)
+
+    @property
+    def is_aimed_elsewhere(self) -> bool:
+        """Whether the endpoint's target was changed since this began: how the old one fared says nothing of it."""
+        now = self._tools.configuration().endpoints.get(self.lease.endpoint_id)
+        return now is not None and self._aim is not None and now.aim != self._aim
+
+    @property
+    def doubt(self) -> Doubt | None:
+        """What speaks against the receiver, short of a reason to let it be."""
+        return self._sending.health.breaker.doubt
 
     @property
     def suspended_seconds(self) -> float | None:

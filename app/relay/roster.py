@@ -13,12 +13,14 @@ import structlog
 from app.domain.delivery import Lease
 from app.domain.errors import StoreError
 from app.domain.ids import LaneId, public_id
+from app.relay.breaker import Doubt
 from app.relay.lane import LaneRunner
 from app.relay.tools import Tools, is_stopped
 from app.telemetry import BREAKERS_OPENED
 
 # A lane whose runner broke is not worked off for so long: what broke it would break it again at once.
 BROKEN_SECONDS: Final = 2.0
+DOUBTS_KEPT: Final = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +34,8 @@ class Roster:
         self._group = group
         self._runners: dict[LaneId, LaneRunner] = {}
         self._tasks: dict[LaneId, asyncio.Task[None]] = {}
+        # What speaks against receivers whose lanes were given back before it was enough, last kept last.
+        self._doubts: dict[LaneId, Doubt] = {}
         self._epoch: int | None = None
         self._unfinished: set[asyncio.Task[None]] = set()
 
@@ -45,7 +49,7 @@ class Roster:
             older, older_task = self._runners.get(lease.lane_id), self._tasks.get(lease.lane_id)
             if older is not None:
                 older.nudge()
-            runner = LaneRunner(lease, self._tools)
+            runner = LaneRunner(lease, self._tools, doubt=self._doubts.pop(lease.lane_id, None))
             task = self._group.create_task(self._run(runner, older_task), name=f"lane {lease.lane_id}")
             self._runners[lease.lane_id], self._tasks[lease.lane_id] = runner, task
             self._unfinished.add(task)
@@ -126,7 +130,23 @@ class Roster:
             self._tools.leases.drop(lease)
             if self._runners.get(lease.lane_id) is runner:
                 del self._runners[lease.lane_id], self._tasks[lease.lane_id]
-        await self._give_back(lease, suspended_seconds=runner.suspended_seconds)
+        self._keep_doubt(lease.lane_id, runner.doubt)
+        await self._give_back(lease, suspended_seconds=await self._suspended_seconds(runner))
+
+    def _keep_doubt(self, lane_id: LaneId, doubt: Doubt | None) -> None:
+        if doubt is None:
+            return
+        self._doubts[lane_id] = doubt
+        if len(self._doubts) > DOUBTS_KEPT:
+            del self._doubts[next(iter(self._doubts))]
+
+    async def _suspended_seconds(self, runner: LaneRunner) -> float | None:
+        """Tell for how long to suspend a lane; not at all where its endpoint leads elsewhere since it was ill."""
+        if runner.suspended_seconds is None:
+            return None
+        with contextlib.suppress(StoreError):
+            await self._tools.refresh()
+        return None if runner.is_aimed_elsewhere else runner.suspended_seconds
 
     async def _give_back(self, lease: Lease, *, suspended_seconds: float | None) -> None:
         try:

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.identity import ORDER_KEY_OF_ALL
+from app.relay.breaker import Doubt
 from app.relay.health import LaneHealth
 from app.relay.pace import Pace
 from app.relay.retry_budget import RetryBudget, slide_seconds
@@ -21,9 +23,11 @@ from app.telemetry import RETRIES_SLID
 class Sending:
     """One lane's sends under one lease. `changed` is called when something ended, or may go on."""
 
-    def __init__(self, lease: Lease, tools: Tools, window: Window, *, changed: Callable[[], None]) -> None:
-        """Take the lease to send under, and where the deliveries are."""
-        self.health = LaneHealth(lease, monotonic=tools.monotonic)
+    def __init__(
+        self, lease: Lease, tools: Tools, window: Window, *, changed: Callable[[], None], doubt: Doubt | None = None
+    ) -> None:
+        """Take the lease to send under, where the deliveries are, and what speaks against the receiver already."""
+        self.health = LaneHealth(lease, monotonic=tools.monotonic, doubt=doubt)
         self.has_sent = False
         self.is_ending = False
         # When what goes next may go, where that was too early when it was last looked at.
@@ -143,8 +147,10 @@ class Sending:
         """Mark deliveries that come late, and end those that this endpoint does not want then."""
         to_send: list[Owed] = []
         dropped: list[Settlement] = []
+        looks = endpoint.ordering == "key" and endpoint.late != "deliver"
         for row in rows:
-            is_late = endpoint.late != "deliver" and self._window.is_late(row)
+            # Those recorded before the endpoint kept the order of objects stand in one row, whatever their objects.
+            is_late = looks and row.order_key != ORDER_KEY_OF_ALL and self._window.is_late(row)
             # One that a person asked for has no place: it is sent.
             if is_late and endpoint.late == "drop" and row.place is not None:
                 dropped.append(self._tools.attempts.drop(self._lease, row))

@@ -108,7 +108,7 @@ class Settler:
                 self._is_refused = True
                 _log.exception("settlement.refused", delivery_id=_delivery_id(batch[0]))
             # By the time it is written, its lane may fare otherwise.
-        return [replace(each, settlement=replace(each.settlement, health=None)) for each in batch]
+            return [replace(each, settlement=replace(each.settlement, health=None)) for each in batch]
         _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         return []
 

@@ -72,6 +72,8 @@ class DatabaseClock:
                 await self.read()
             except StoreUnavailable as error:
                 _log.debug("clock.unread", error=str(error))
+            except Exception:  # noqa: BLE001 -- the one of this loop, which logs and goes on
+                _log.exception("clock.unread")
 
     def _compare(self) -> None:
         skew = self._machine() - self.now().timestamp()

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, LargeBinary, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.change import canonical_name
-from app.domain.event import Event, StoredEvent
+from app.domain.event import OPERATOR_DIALECT, Event, StoredEvent
 from app.domain.ids import EventId, SourceId, TenantId
 from app.domain.operator_event import is_operator_name
 from app.store.place import Place, page_after
@@ -68,7 +68,7 @@ def conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
         # Bytes against bytes: no wildcard and no collation has a say.
         start = func.substr(event.c.key, 1, len(wanted.key_prefix), type_=LargeBinary)
         # An operator event has no key of an object.
-        asked += (start == wanted.key_prefix, event.c.dialect != "gateway")
+        asked += (start == wanted.key_prefix, event.c.dialect != OPERATOR_DIALECT)
     if wanted.type is not None:
         name = wanted.type if is_operator_name(wanted.type) else f"s3:{canonical_name(wanted.type)}"
         is_family = name.endswith("*")

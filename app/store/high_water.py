@@ -34,7 +34,7 @@ async def rise(connection: AsyncConnection, settlements: Sequence[Settlement]) -
             "family": family_of(each.reached),
             "place": each.reached,
         }
-        for each in settlements
+        for each in sorted(settlements, key=lambda one: (one.owed.lane_id, one.owed.order_key or 0))
         if each.reached is not None
     ]
     if not reached:

@@ -21,7 +21,7 @@ oldest number that the lane still owes. SQLite keeps nothing of what is deleted,
 stays where it began.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -72,10 +72,10 @@ def raised(dialect: str, *, leave_out: str | None = None) -> dict[str, ColumnEle
     }
 
 
-def below_statement(*, seconds: float | None) -> Select[int, datetime, int]:
+def below_statement(*, seconds: float | None, lanes: Collection[LaneId] | None = None) -> Select[int, datetime, int]:
     """Build the search for lanes that owe something below their mark, each with the place of the oldest.
 
-    Of the last so many seconds, and so only of lanes whose mark is that young; None: of all times.
+    Of the last so many seconds, and so only of lanes whose mark is that young; None: of all times. `lanes`: only these.
     """
     below = [_PLACE < _MARK]
     if seconds is not None:
@@ -83,6 +83,8 @@ def below_statement(*, seconds: float | None) -> Select[int, datetime, int]:
     oldest = _oldest(delivery.c.due_at, *below)
     found = select(lane.c.id, oldest.label("due_at"), _oldest(delivery.c.id, *below).label("due_id"))
     found = found.where(oldest.is_not(None)).order_by(lane.c.id)
+    if lanes is not None:
+        found = found.where(lane.c.id.in_(lanes))
     return found if seconds is None else found.where(lane.c.low_due >= began(-seconds))
 
 

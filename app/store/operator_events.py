@@ -6,13 +6,12 @@ Each is written in the transaction of what it tells of, once that is done. Who h
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import JSON
-from app.domain.event import Event
+from app.domain.event import OPERATOR_DIALECT, Event
 from app.domain.ids import EndpointId, EventId, SourceId, TenantId, public_id
 from app.domain.operator_event import OperatorEventType, operator_event
 from app.domain.rendering import instant_text
@@ -23,7 +22,6 @@ from app.store.history import Debt
 from app.store.schema import endpoint, event
 
 _Data = Mapping[str, str | datetime | None]
-_OPERATORS_OWN: Final = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +140,7 @@ async def _operators_own(connection: AsyncConnection, debts: Sequence[Debt]) -> 
             one_of(connection, event.c.tenant_id, {each.tenant_id for each in debts}),
             one_of(connection, event.c.id, {each.event_id for each in debts}),
             one_of(connection, event.c.event_day, {each.event_day for each in debts}),
-            event.c.dialect == _OPERATORS_OWN,
+            event.c.dialect == OPERATOR_DIALECT,
         )
     )
     return frozenset(EventId(each) for each in found.scalars())

@@ -20,7 +20,6 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
-    or_,
     select,
     tuple_,
     union,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.identity import keys_of_event
-from app.domain.ids import TenantId
+from app.domain.ids import LaneId, TenantId
 from app.store.columns import Instant, now, one_of
 from app.store.days import SENTINEL, today
 from app.store.place import Place
@@ -90,20 +89,24 @@ async def delete_old_quarantine(connection: AsyncConnection, retention_days: int
 
 
 async def delete_old_marks(connection: AsyncConnection, retention_days: int) -> int:
-    """Delete a slice of the marks that no event kept can be older than, or whose lane is gone. Gives how many."""
-    mark = tuple_(high_water.c.lane_id, high_water.c.order_key, high_water.c.family)
-    old = (
-        select(high_water.c.lane_id, high_water.c.order_key, high_water.c.family)
-        .where(
-            or_(
-                high_water.c.updated_at < _before(retention_days),
-                ~exists().where(lane.c.id == high_water.c.lane_id),
-            )
-        )
-        .limit(SLICE)
-    )
-    deleted = await connection.execute(delete(high_water).where(mark.in_(old)))
-    return deleted.rowcount
+    """Delete a slice of the high-water marks that no event kept can be older than. Gives how many."""
+    is_old = high_water.c.updated_at < _before(retention_days)
+    old = select(*_MARK).where(is_old).order_by(high_water.c.updated_at).limit(SLICE)
+    # Asked again of the row itself: one that rises meanwhile stays.
+    return (await connection.execute(delete(high_water).where(tuple_(*_MARK).in_(old), is_old))).rowcount
+
+
+async def delete_marks_of_no_lane(connection: AsyncConnection, after: LaneId) -> LaneId | None:
+    """Delete the high-water marks of the next lane that has any, if that lane is gone; gives it, None at the end."""
+    following = select(high_water.c.lane_id).where(high_water.c.lane_id > after)
+    lane_id = (await connection.execute(following.order_by(high_water.c.lane_id).limit(1))).scalar()
+    if lane_id is None:
+        return None
+    if (await connection.execute(select(lane.c.id).where(lane.c.id == lane_id))).first() is None:
+        some = select(*_MARK).where(high_water.c.lane_id == lane_id).limit(SLICE)
+        deleted = await connection.execute(delete(high_water).where(tuple_(*_MARK).in_(some)))
+        return LaneId(lane_id) if deleted.rowcount < SLICE else after
+    return LaneId(lane_id)
 
 
 async def tenants(connection: AsyncConnection) -> Sequence[TenantId]:
@@ -231,3 +234,4 @@ def _is_pruned_by_arrival(connection: AsyncConnection) -> ColumnElement[bool]:
 
 
 _ROW: Final = literal_column("attempt.rowid", attempt.c.number.type).label("rowid")
+_MARK: Final = (high_water.c.lane_id, high_water.c.order_key, high_water.c.family)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.errors import StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
 from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas
 from app.store.columns import now, one_of
@@ -17,6 +19,8 @@ from app.store.patience import Patience
 from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
 from app.store.stalls import look_for_stalls
 
+_log = structlog.get_logger(__name__)
+
 CANCELLED_AT_ONCE: Final = 1_000
 # A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
 LATE_SECONDS: Final = 60.0
@@ -24,9 +28,10 @@ _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
 _SLICES_A_SWEEP: Final = 5
 _LOOKED_AT_A_SWEEP: Final = 50
-# How far below the marks every so many sweeps look. Statements are bounded to 30 s, and so is the time between two of
-# them; most transactions end within a blink. The first sweep of a replica looks at all.
-_BELOW_MARKS: Final = ((60, None), (10, 120.0), (1, 5.0))
+# How far below all marks every so many sweeps look: most transactions end within a blink, and none takes minutes. A few
+# lanes a sweep are looked at from the beginning of time, in turn.
+_BELOW_MARKS: Final = ((10, 120.0), (1, 5.0))
+_LANES_A_SWEEP: Final = 20
 _WALK_ALL_EVERY: Final = 60
 _DAY_SECONDS: Final = 86_400.0
 # Replicas silent for so long are not even of interest to people any more.
@@ -44,6 +49,7 @@ class Sweep:
         self._walks = 0
         self._oldest = 1
         self._sweeps = 0
+        self._looked_to = LaneId(0)
 
     async def sweep(self, *, pause_seconds: float) -> int:
         """Do it, unless another replica does or just did; gives the number of lanes woken."""
@@ -51,8 +57,8 @@ class Sweep:
             self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=pause_seconds
         ):
             return 0
-        await self._lower_marks()
         woken = await self._wake()
+        await self._lower_marks()
         await self._cancel()
         await self._unblock()
         await self._expire()
@@ -67,13 +73,26 @@ class Sweep:
         """Let lanes look at what was committed too late to be above their mark; see low_water.py."""
         seconds = next(span for every, span in _BELOW_MARKS if self._sweeps % every == 0)
         self._sweeps += 1
-        async with self._database.read() as connection:
-            found = list(await connection.execute(low_water.below_statement(seconds=seconds)))
+        try:
+            async with self._database.read() as connection:
+                found = list(await connection.execute(low_water.below_statement(seconds=seconds)))
+                in_turn = await self._lanes_in_turn(connection)
+                found += await connection.execute(low_water.below_statement(seconds=None, lanes=in_turn))
+        except StoreUnavailable as error:
+            # Where a snapshot keeps millions of dead entries below a mark, a look takes longer than a statement may.
+            _log.warning("lane.unseen_below_mark", error=str(error))
+            return
         if not found:
             return
         async with self._database.write() as connection:
             for row in found:
                 await low_water.lower(connection, LaneId(row.id), row.due_at, row.due_id)
+
+    async def _lanes_in_turn(self, connection: AsyncConnection) -> Sequence[LaneId]:
+        following = select(lane.c.id).where(lane.c.id > self._looked_to).order_by(lane.c.id).limit(_LANES_A_SWEEP)
+        found = [LaneId(each) for each in (await connection.execute(following)).scalars()]
+        self._looked_to = found[-1] if len(found) == _LANES_A_SWEEP else LaneId(0)
+        return found
 
     async def _wake(self) -> int:
         async with self._database.read() as connection:
@@ -111,7 +130,13 @@ class Sweep:
             # From where the oldest row was; rows commit out of order, so from the very beginning now and then.
             self._walked_to = self._oldest - 1 if self._walks % _WALK_ALL_EVERY else 0
             self._walks += 1
-        walk = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
+        try:
+            walk = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
+        except StoreUnavailable as error:
+            # As above: the next walk begins where the oldest row was.
+            _log.warning("delivery.unexpired", error=str(error))
+            self._walked_to = 0
+            return
         if is_new and walk.first is not None:
             self._oldest = walk.first
         self._walked_to = walk.last

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreError
-from app.domain.ids import ID_BYTES, ReplicaId
+from app.domain.ids import ID_BYTES, LaneId, ReplicaId
 from app.store import chores, prune
 from app.store.database import Database, sqlstate
 from app.store.days import partitions
@@ -96,6 +96,7 @@ class Upkeep:
         await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
         await self._delete_slices(prune.delete_old_pulses, prune.PULSE_SECONDS)
         await self._delete_slices(prune.delete_old_marks, self._event_days)
+        await self._delete_marks_of_no_lane()
         await self._prune_events()
         if self._database.dialect == "postgresql":
             await self._drop_days()
@@ -105,6 +106,12 @@ class Upkeep:
             await self._delete_slices(prune.delete_old_attempts, first_kept)
         for delete_slice in _KEPT_LIKE_ATTEMPTS:
             await self._delete_slices(delete_slice, self._attempt_days)
+
+    async def _delete_marks_of_no_lane(self) -> None:
+        walked_to: LaneId | None = LaneId(0)
+        while walked_to is not None:
+            async with self._database.write() as connection:
+                walked_to = await prune.delete_marks_of_no_lane(connection, walked_to)
 
     async def _delete_slices(self, delete_slice: Callable[[AsyncConnection, T], Awaitable[int]], bound: T) -> None:
         """Delete until nothing is left; between two slices whoever else wants to write has a turn."""

@@ -18,8 +18,9 @@ from app.store.outbox import SqlOutbox
 from app.store.owed import fetch_statement, next_statement
 from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
+from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored, dead, delivered, failed, heard, make_events, only_lease
-from tests.contract.test_plans import MODES, STATISTICS, explain, nodes
+from tests.contract.test_plans import MODES, STATISTICS
 
 BACKLOG = 20_000
 SLICE = 2_000

@@ -4,7 +4,6 @@ On PostgreSQL also with the generic plan that a prepared statement changes to.
 """
 
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from app.store.prune import needed_statement
 from app.store.reordered import STANDING_POSTGRESQL, STANDING_SQLITE
 from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
+from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored, heard, make_events
 
 ROWS = 30_000
@@ -61,40 +61,6 @@ SELECT tenant_id, uuid_send(gen_random_uuid()), event_day,
     dialect, record
 FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS integer)) AS n
 """
-
-
-async def explain(stored: Stored, statement: SelectBase, *, mode: str) -> tuple[list[dict[str, Any]], int]:
-    """Run a statement on PostgreSQL, prepared as the driver does; gives the nodes of its plan and the pages touched."""
-    compiled = statement.compile(dialect=stored.database.engine.dialect)
-    values = [compiled.params[name] for name in compiled.positiontup or ()]
-    arguments = f"({', '.join(map(in_sql, values))})" if values else ""
-    async with stored.database.write() as connection:
-        await connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
-        await connection.exec_driver_sql(f"PREPARE guarded AS {compiled}")
-        explained = await connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE guarded{arguments}"
-        )
-        plan: dict[str, Any] = explained.scalars().one()[0]["Plan"]
-        await connection.exec_driver_sql("DEALLOCATE guarded")
-    return list(nodes(plan)), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Walk a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
-
-
-def in_sql(value: Any) -> str:
-    """Write a value in SQL."""
-    match value:
-        case bytes():
-            return f"'\\x{value.hex()}'::bytea"
-        case list():
-            return f"ARRAY[{', '.join(map(in_sql, value))}]::bigint[]"
-        case _:
-            return str(value)
 
 
 async def explain_on_sqlite(stored: Stored, statement: SelectBase) -> list[str]:

@@ -9,8 +9,9 @@ from sqlalchemy import Select, text
 from app.domain.ids import DEFAULT_TENANT, SourceId
 from app.store.place import Place
 from app.store.quarantine import QuarantineFilter, list_statement, oldest_statement
+from tests.bed.plans import nodes
 from tests.bed.stored import SOURCE, Stored
-from tests.contract.test_plans import STATISTICS, explain_on_sqlite, nodes
+from tests.contract.test_plans import STATISTICS, explain_on_sqlite
 
 ROWS = 30_000
 # Without statistics nobody knows that a source has little: then the index is walked in the order of the list.

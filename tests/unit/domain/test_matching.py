@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.domain.configuration import Filter, Subscription
 from app.domain.event import Event
-from app.domain.ids import EndpointId, EventId, SubscriptionId, TenantId
+from app.domain.ids import DEFAULT_TENANT, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.matching import Matcher, glob_matches, matches, unknown_events, why_not
 from app.domain.operator_event import operator_event
 
@@ -194,6 +195,16 @@ FILTERS = st.builds(
 )
 
 
+def _naming(wanted: Filter, names: tuple[str, ...]) -> Filter:
+    return replace(wanted, events=names)
+
+
+OPERATOR_NAMES = st.lists(
+    st.sampled_from(["gateway.*", "gateway.endpoint.disabled", "gateway.delivery.*", "s3:ObjectCreated:*", "*"]),
+    max_size=2,
+).map(tuple)
+
+
 @given(
     st.lists(FILTERS, max_size=40),
     st.sampled_from(["uploads", "downloads", "a", "up", "other", "s"]),
@@ -209,6 +220,20 @@ def test_the_index_gives_what_the_definition_gives_in_the_order_of_ids(
     happened = event(bucket=bucket, key=key, name=name)
 
     taken = Matcher(reversed(subscriptions)).match(happened)
+
+    assert list(taken) == [each for each in subscriptions if matches(each.filter, happened)]
+
+
+@given(st.lists(st.builds(_naming, FILTERS, OPERATOR_NAMES), max_size=12))
+@settings(deadline=None)
+def test_the_index_gives_what_the_definition_gives_of_operator_events(filters: list[Filter]) -> None:
+    """Buckets, prefixes and suffixes do not narrow them, also where a replay asks the index."""
+    subscriptions = [subscription(number, wanted) for number, wanted in enumerate(filters)]
+    happened = operator_event(
+        DEFAULT_TENANT, "gateway.endpoint.disabled", about="ep_1", at=datetime(2026, 11, 24, tzinfo=UTC), data={}
+    )
+
+    taken = Matcher(subscriptions).match(happened)
 
     assert list(taken) == [each for each in subscriptions if matches(each.filter, happened)]
 

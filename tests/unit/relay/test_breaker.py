@@ -33,6 +33,19 @@ def test_five_failures_in_a_row_open_it() -> None:
     assert (breaker.is_open, breaker.places(MOST)) == (True, 0)
 
 
+def test_what_spoke_against_a_receiver_counts_in_the_next_lease() -> None:
+    """A lane that gives way to others after a second would else never be known to hang."""
+    first = Breaker()
+    hear(first, "ill", "ill", "ill")
+    second = Breaker(failures=first.failures, failing_since=0.0, doubt=first.doubt)
+
+    hear(second, "ill", row=7)
+    before = second.is_open
+    hear(second, "ill", row=8)
+
+    assert (before, second.is_open, second.doubt) == (False, True, None)
+
+
 def test_one_delivery_that_fails_for_ever_never_opens_it() -> None:
     """Its own schedule paces it; the lane's failures stop at the threshold."""
     breaker = Breaker()

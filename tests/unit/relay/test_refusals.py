@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from structlog.testing import capture_logs
+
 from app.domain.configuration import Configuration, Endpoint, Subscription
 from app.domain.delivery import Owed, Settlement
 from app.domain.errors import StoreRefused
@@ -66,11 +68,13 @@ async def test_an_answer_that_the_database_refuses_is_settled_without_its_text()
     RefusingDatabase(replica.outbox, lambda each: each.outcome is not None and each.outcome.response == b"\0")
     outbox.owe(poisoned, *others)
 
-    async with replica:
-        await all_ended(outbox)
+    with capture_logs() as told:
+        async with replica:
+            await all_ended(outbox)
 
     assert outbox.statuses() == {"delivered": 50}
     assert set(destination.started.values()) == {1}
+    assert [each["event"] for each in told if each["event"].startswith("settlement.")] == ["settlement.stripped"]
 
 
 @in_virtual_time

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from app.domain.delivery import InOrder, Lease, Owed
 from app.domain.ids import LaneId
-from tests.unit.relay.fake_destination import FakeDestination
+from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
 from tests.unit.relay.fake_outbox import ReplicaOutbox
+from tests.unit.relay.receivers import Receivers
 from tests.unit.relay.replica import Replica, all_ended, lanes, make_many, make_owed
 from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
 
@@ -103,6 +104,21 @@ async def test_a_lane_that_hangs_keeps_one_place_only() -> None:
 
     assert set(served) == {1, 2, 3, 4}
     assert min(served[LaneId(each)] for each in (2, 3, 4)) >= 10
+
+
+@in_virtual_time
+async def test_a_lane_that_hangs_and_gives_way_to_others_is_let_be_all_the_same() -> None:
+    """Each of its turns hears of too little; together they are enough."""
+    outbox, set_up = lanes(2, schedule_seconds=(3600.0,) * 9)
+    receivers = Receivers(
+        takes=lambda lane: 15.0 if lane == 1 else 0.1, answer=lambda lane: FAILED if lane == 1 else DELIVERED
+    )
+    outbox.owe(*make_many(100), *make_many(3000, lane_id=2))
+
+    async with crowded(Replica(outbox, set_up, receivers), max_lanes=1):
+        await until(lambda: outbox.calls["suspend"], within_seconds=120.0)
+
+    assert outbox.lanes[LaneId(1)].breaker_until > 0
 
 
 def crowded(replica: Replica, *, max_lanes: int) -> Replica:
