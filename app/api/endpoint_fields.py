@@ -29,11 +29,15 @@ MOST_RETRIES: Final = 100
 LONGEST_DELAY_SECONDS: Final = 7 * 86_400
 LONGEST_AGE_SECONDS: Final = 30 * 86_400
 HIGHEST_RATE: Final = 100_000
+LOWEST_RATE: Final = 0.001
 MOST_ANSWERS: Final = 100
 LONGEST_WINDOW_SECONDS: Final = 60
 
 _READ_ONLY: Final = ("id", "state", "disabled_at", "disabled_reason", "created_at", "updated_at")
-_Answer = Annotated[str, Field(pattern=r"^[1-5]([0-9]{2}|xx)$", description="A status code, or a class such as 4xx.")]
+_Answer = Annotated[
+    str,
+    Field(pattern=r"^[345]([0-9]{2}|xx)$", description="A code, or a class such as 4xx; a 2xx is always delivered."),
+]
 
 
 class RetryFields(BaseModel):
@@ -91,7 +95,10 @@ class EndpointFields(BaseModel):
         default=8, ge=1, le=MOST_IN_FLIGHT, description="Attempts under way at once; for Kafka: batches."
     )
     rate_limit_per_second: float | None = Field(
-        default=None, gt=0, le=HIGHEST_RATE, description="Attempts a second at most, over all replicas; null: no limit."
+        default=None,
+        ge=LOWEST_RATE,
+        le=HIGHEST_RATE,
+        description="Attempts a second at most, over all replicas; null: no limit.",
     )
     retry: RetryFields = RetryFields()
     answers: dict[_Answer, Consequence] = Field(

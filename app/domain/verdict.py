@@ -84,7 +84,7 @@ def judge(outcome: Outcome, *, failures: int, age_seconds: float, policy: Policy
         case _:
             assert_never(outcome.kind)
     if again.status == "pending" and age_seconds + again.delay_seconds > policy.max_age_seconds:
-        return Verdict(status="dead", reason="expired")
+        return _last_time(outcome, failures, age_seconds, policy)
     return again
 
 
@@ -95,6 +95,15 @@ def consequence_of(code: int, answers: Mapping[str, Consequence]) -> Consequence
             if name in names:
                 return names[name]
     return CONSEQUENCES["other"]
+
+
+def _last_time(outcome: Outcome, failures: int, age_seconds: float, policy: Policy) -> Verdict:
+    """Tell what follows where the next try would come too late: only what a receiver asked for may be cut short."""
+    left = policy.max_age_seconds - age_seconds
+    planned = policy.schedule_seconds[min(failures, len(policy.schedule_seconds)) - 1]
+    if outcome.retry_after_seconds is not None and planned <= left:
+        return Verdict(status="pending", delay_seconds=left)
+    return Verdict(status="dead", reason="expired")
 
 
 def _judge_answer(outcome: Outcome, failures: int, policy: Policy, random: float) -> Verdict:

@@ -131,7 +131,7 @@ class LaneRunner:
 
     def _goes_on(self) -> bool:
         is_held = not self.asked_back.is_set() and self._tools.leases.holds(self.lease)
-        return is_held and not self._sending.health.breaker.is_open
+        return is_held and not self._sending.health.breaker.is_open and not self._sending.has_disabled
 
     async def _turn(self) -> bool:
         """Read, send, wait for a change; False when the lane was idle for long, or its endpoint is stopped."""

@@ -30,6 +30,8 @@ class Sending:
         self.health = LaneHealth(lease, monotonic=tools.monotonic, doubt=doubt)
         self.has_sent = False
         self.is_ending = False
+        # An answer disabled the endpoint: nothing more goes, also before that is written down and heard of.
+        self.has_disabled = False
         # When what goes next may go, where that was too early when it was last looked at.
         self.paced_until: float | None = None
         self._lease = lease
@@ -166,6 +168,8 @@ class Sending:
             self.health.end(number)
         conclude = self._tools.attempts.conclude
         settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(rows, outcomes, strict=True)]
+        if any(each.verdict.disables for each in settlements):
+            self.has_disabled = self.is_ending = True
         self._hear(settlements, endpoint)
         return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
 

@@ -43,21 +43,26 @@ class Owing:
 
 
 async def insert_events(connection: AsyncConnection, events: Iterable[NewEvent]) -> frozenset[EventId]:
-    """Insert what is not there yet and tell which those are; no id may come twice.
+    """Insert what is not there yet and tell which those are; no id may come twice. Given in the order heard.
 
     Sorted, so that batches that hold the same events wait for one another instead of deadlocking.
     """
+    events = list(events)
+    heard = {(each.tenant_id, each.event.id): nth for nth, each in enumerate(events)}
     in_order = sorted(events, key=lambda each: (each.tenant_id, each.event.id))
     if not in_order:
         return frozenset()
     if connection.dialect.name == "postgresql":
-        columns = tuple(list(column) for column in zip(*map(_event_row, in_order), strict=True))
+        rows = [(*_event_row(each), heard[each.tenant_id, each.event.id]) for each in in_order]
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
         inserted = await connection.exec_driver_sql(_INSERT_EVENTS_POSTGRESQL, columns)
         return frozenset(EventId(row[0]) for row in inserted)
     there = await _already_there(connection, in_order)
     fresh = [each for each in in_order if (each.event.id, each.day) not in there]
     if fresh:
-        await connection.exec_driver_sql(_INSERT_EVENTS_SQLITE, [_for_sqlite(_event_row(each)) for each in fresh])
+        moment: int = (await connection.exec_driver_sql("SELECT bucketpost_now()")).scalar_one()
+        rows = [(*_event_row(each), moment + heard[each.tenant_id, each.event.id]) for each in fresh]
+        await connection.exec_driver_sql(_INSERT_EVENTS_SQLITE, [_for_sqlite(row) for row in rows])
     return frozenset(each.event.id for each in fresh)
 
 
@@ -142,21 +147,23 @@ def _for_sqlite(row: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-_INSERT_EVENTS_POSTGRESQL: Final = """
-INSERT INTO event (tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id, size, etag,
-    sequencer, time, region, actor, source_ip, request_id, host_id, extra, dialect, record, recorded_at)
-SELECT new.*, (SELECT clock_timestamp())
+_EVENT_COLUMNS: Final = """tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id,
+    size, etag, sequencer, time, region, actor, source_ip, request_id, host_id, extra, dialect, record"""
+# What was heard together is a microsecond apart, in the order heard: that is the order it is replayed in.
+_INSERT_EVENTS_POSTGRESQL: Final = f"""
+INSERT INTO event ({_EVENT_COLUMNS}, recorded_at)
+SELECT {_EVENT_COLUMNS}, at.moment + nth * interval '1 microsecond'
 FROM unnest($1::bigint[], $2::bytea[], $3::date[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::bytea[],
-    $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::timestamptz[], $15::text[], $16::text[],
-    $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::bytea[]) AS new
+        $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::timestamptz[], $15::text[], $16::text[],
+        $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::bytea[], $23::bigint[])
+    AS new ({_EVENT_COLUMNS}, nth), (SELECT clock_timestamp() AS moment) AS at
 ON CONFLICT DO NOTHING
 RETURNING id
-"""
-_INSERT_EVENTS_SQLITE: Final = """
-INSERT INTO event (tenant_id, id, event_day, source_id, type, change, bucket, key, received_key, version_id, size, etag,
-    sequencer, time, region, actor, source_ip, request_id, host_id, extra, dialect, record, recorded_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, bucketpost_now())
-"""
+"""  # noqa: S608 -- names of columns, from above
+_INSERT_EVENTS_SQLITE: Final = f"""
+INSERT INTO event ({_EVENT_COLUMNS}, recorded_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""  # noqa: S608 -- likewise
 # A delivery may be owed already when its event is filed under two days, which a day made late can bring about.
 _INSERT_DELIVERIES_POSTGRESQL: Final = """
 INSERT INTO delivery (tenant_id, lane_id, delivery_key, endpoint_id, subscription_id, event_day, event_id, order_key,

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, literal, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreUnavailable
+from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
 from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas
 from app.store.columns import now, one_of
@@ -58,7 +59,8 @@ class Sweep:
         ):
             return 0
         woken = await self._wake()
-        await self._lower_marks()
+        if await self._lower_marks():
+            woken += await self._wake()
         await self._cancel()
         await self._unblock()
         await self._expire()
@@ -69,8 +71,8 @@ class Sweep:
             await chores.finish(connection, _CHORE, self._replica)
         return woken
 
-    async def _lower_marks(self) -> None:
-        """Let lanes look at what was committed too late to be above their mark; see low_water.py."""
+    async def _lower_marks(self) -> bool:
+        """Let lanes look at what was committed too late to be above their mark, if any was; see low_water.py."""
         seconds = next(span for every, span in _BELOW_MARKS if self._sweeps % every == 0)
         self._sweeps += 1
         try:
@@ -81,12 +83,13 @@ class Sweep:
         except StoreUnavailable as error:
             # Where a snapshot keeps millions of dead entries below a mark, a look takes longer than a statement may.
             _log.warning("lane.unseen_below_mark", error=str(error))
-            return
+            return False
         if not found:
-            return
+            return False
         async with self._database.write() as connection:
             for row in found:
                 await low_water.lower(connection, LaneId(row.id), row.due_at, row.due_id)
+        return True
 
     async def _lanes_in_turn(self, connection: AsyncConnection) -> Sequence[LaneId]:
         following = select(lane.c.id).where(lane.c.id > self._looked_to).order_by(lane.c.id).limit(_LANES_A_SWEEP)
@@ -251,6 +254,9 @@ _NEEDLESS: Final = (
         delivery.c.blocks,
         or_(
             endpoint.c.on_dead == "skip",
+            # Recorded under another order than the endpoint keeps now.
+            endpoint.c.ordering == "none",
+            (endpoint.c.ordering == "endpoint") != (delivery.c.order_key == ORDER_KEY_OF_ALL),
             ~exists().where(dead_letter.c.delivery_key == delivery.c.delivery_key).correlate(delivery),
         ),
     )

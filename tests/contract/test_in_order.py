@@ -133,9 +133,9 @@ async def test_one_that_blocks_is_dead_and_keeps_the_others_back(stored: Stored)
     assert len(await fetched(outbox, lease, leave_out=rows)) == 1
 
 
-@pytest.mark.parametrize("why", ["skipped", "pruned"])
+@pytest.mark.parametrize("why", ["skipped", "pruned", "of no order", "of another order"])
 async def test_the_sweep_lets_go_what_waits_for_nothing(stored: Stored, why: str) -> None:
-    """The dead letter is past retention, or its endpoint no longer waits for the dead: those behind it go on."""
+    """The dead letter is past retention, or its endpoint no longer waits for it: those behind it go on."""
     outbox, lease = await leased(stored, CAT, CAT)
     await stored.execute(update(endpoint).values(on_dead="block"))
     first = (await fetched(outbox, lease, limit=1))[0]
@@ -144,10 +144,13 @@ async def test_the_sweep_lets_go_what_waits_for_nothing(stored: Stored, why: str
     await outbox.sweep()
     assert await fetched(outbox, lease) == []
 
-    if why == "skipped":
-        await stored.execute(update(endpoint).values(on_dead="skip"))
-    else:
-        await stored.execute(dead_letter.delete())
+    changes = {
+        "skipped": update(endpoint).values(on_dead="skip"),
+        "pruned": dead_letter.delete(),
+        "of no order": update(endpoint).values(ordering="none"),
+        "of another order": update(endpoint).values(ordering="endpoint"),
+    }
+    await stored.execute(changes[why])
     await outbox.sweep()
 
     assert len(await fetched(outbox, lease)) == 1

@@ -80,6 +80,18 @@ async def test_what_was_delivered_is_owed_again_under_its_key(stored: Stored) ->
     assert [row.number for row in await stored.rows("attempt", "number")] == [1] * 4 + [2] * 4
 
 
+async def test_what_one_message_said_is_owed_again_in_its_order(stored: Stored) -> None:
+    """Ids are hashes, so they tell nothing of an order; an object's own must hold in a replay too."""
+    await stored.add_subscribed(ordering="key")
+    await stored.store.record([heard(*(make_event(number) for number in range(50)))])
+    before = [row.event_id for row in await stored.rows("delivery", "id")]
+    await end_all(stored)
+
+    await do_slice(stored, await make(stored))
+
+    assert [row.event_id for row in await stored.rows("delivery", "id")] == before
+
+
 async def test_what_is_still_owed_is_left_alone(stored: Stored) -> None:
     """It is on its way already."""
     await stored.add_subscribed()

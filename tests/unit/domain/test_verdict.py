@@ -166,6 +166,18 @@ def test_an_answer_can_be_made_deadly() -> None:
     assert verdict == Verdict(status="dead", reason="refused")
 
 
+def test_a_receiver_cannot_ask_for_more_than_the_age_leaves() -> None:
+    """It would else have a delivery die by one word; where its schedule leaves no time either, it is over."""
+    policy = Policy(schedule_seconds=(5.0,), max_age_seconds=100.0)
+    answer = answered(503, retry_after_seconds=3600.0)
+
+    young = judge(answer, failures=1, age_seconds=40.0, policy=policy, random=MIDDLE)
+    old = judge(answer, failures=1, age_seconds=96.0, policy=policy, random=MIDDLE)
+
+    assert young == Verdict(status="pending", delay_seconds=60.0)
+    assert old == Verdict(status="dead", reason="expired")
+
+
 def test_a_delivery_too_old_is_not_tried_again() -> None:
     """The next try would come after its age's end."""
     policy = Policy(schedule_seconds=(5.0, 60.0), max_age_seconds=100.0)

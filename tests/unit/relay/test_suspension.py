@@ -47,6 +47,22 @@ async def test_a_dead_receiver_with_a_backlog_costs_one_send_an_interval() -> No
 
 
 @in_virtual_time
+async def test_what_disables_an_endpoint_is_heard_at_once() -> None:
+    """Nothing more is sent to it, though its set-up still says otherwise: only what was under way is dead with it."""
+    outbox, set_up = one_lane(max_in_flight=1)
+    gone = Outcome(kind="answered", latency_seconds=0.01, status_code=410)
+    receivers = Receivers(answer=lambda _: gone)
+    outbox.owe(*make_many(200))
+
+    async with Replica(outbox, set_up, receivers):
+        await until(lambda: outbox.statuses()["dead"])
+        await pass_time(0.02)
+
+    assert len(receivers.asked) <= 2
+    assert outbox.statuses()["dead"] == len(receivers.asked)
+
+
+@in_virtual_time
 async def test_while_it_is_suspended_no_hint_and_no_sweep_shortens_it() -> None:
     """What comes meanwhile waits with the rest."""
     outbox, set_up = one_lane(schedule_seconds=LONG)
