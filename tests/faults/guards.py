@@ -133,8 +133,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="what was put off is due when the one before it is over",
         file="app/store/settle.py",
-        text="await unpark(connection, {(each.lane_id, each.order_key) for each in ended if each.order_key is not None})",
-        without="await unpark(connection, ())",
+        text="await unpark(connection, {(each.lane_id, each.order_key) for each in ended if",
+        without="await unpark(connection, {(each.lane_id, each.order_key) for each in () if",
         missed_by=(f"{_IN_ORDER}::test_what_was_put_off_is_due_when_the_one_before_it_is_over[sqlite-delivered]",),
     ),
     Guard(
