@@ -182,7 +182,8 @@ class Play:
         )
 
     async def sweep(self, replica: Replica, *, steps: int) -> None:
-        """Let a replica sweep."""
+        """Let a replica sweep, beside one that has been at it for too long."""
+        await self.stage.free_chores()
         await self.board.start(
             ("sweep", replica),
             replica.outbox.sweep(),
@@ -197,7 +198,6 @@ class Play:
         """Let one sweep follow another, undisturbed: then no lane sleeps over something due."""
         if any(isinstance(each.what, tuple) and each.what[0] == "sweep" for each in self.under_way):
             return
-        await self.pass_time(keeps_leases=True)  # a sweep that was cut off holds its chore for some seconds
         await self.sweep(replica, steps=TO_THE_END)
         await self.sweep(replica, steps=TO_THE_END)
         assert not self.seen.sleeping_over_due, "a lane sleeps over something due after a sweep"
@@ -249,8 +249,9 @@ class Play:
 
     async def add_subscription(self, set_up: SetUp) -> None:
         """Let a person subscribe an endpoint once more."""
-        subscription_id = await self.stage.stored.add_subscription(set_up.endpoint_id)
-        self.model.lane_of[subscription_id] = set_up.lane_id
+        if set_up.other_subscription_id not in self.model.lane_of:
+            self.model.lane_of[set_up.other_subscription_id] = set_up.lane_id
+            await self.stage.subscribe_once_more(set_up)
 
     async def stop_or_start(self, set_up: SetUp) -> None:
         """Let a person pause an endpoint, or let it go on."""

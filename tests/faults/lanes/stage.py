@@ -30,11 +30,12 @@ _OLD_SECONDS: Final = 6 * 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetUp:
-    """An endpoint with its lane and its first subscription."""
+    """An endpoint with its lane and its first subscription, and another that is not there when a play begins."""
 
     endpoint_id: EndpointId
     lane_id: LaneId
     subscription_id: SubscriptionId
+    other_subscription_id: SubscriptionId
     ordering: Ordering
     on_dead: OnDead
 
@@ -93,13 +94,14 @@ class Stage:
         await migrate(self.database)
         await self.database.write_again(make_days)
         await self.stored.add_source()
-        for ordering, on_dead in LANES:
+        for number, (ordering, on_dead) in enumerate(LANES):
             endpoint_id = await self.stored.add_endpoint(ordering=ordering, on_dead=on_dead)
             self.set_ups.append(
                 SetUp(
                     endpoint_id=endpoint_id,
                     lane_id=await self.stored.lane_of(endpoint_id),
-                    subscription_id=await self.stored.add_subscription(endpoint_id),
+                    subscription_id=await self._subscribe(endpoint_id, 2 * number),
+                    other_subscription_id=await self._subscribe(endpoint_id, 2 * number + 1),
                     ordering=ordering,
                     on_dead=on_dead,
                 )
@@ -107,13 +109,13 @@ class Stage:
 
     async def clear(self) -> None:
         """Make everything as it was after `prepare`."""
-        first = [each.subscription_id for each in self.set_ups]
+        others = subscription.c.id.in_([each.other_subscription_id for each in self.set_ups])
         async with self.database.write() as connection:
             await bump_epoch(connection)
             for table in (delivery, attempt, dead_letter, event):
                 await connection.execute(delete(table))
-            await connection.execute(delete(subscription).where(subscription.c.id.not_in(first)))
             await connection.execute(update(subscription).values(deleted_at=None, emptied_at=None))
+            await connection.execute(update(subscription).where(others).values(deleted_at=EPOCH, emptied_at=EPOCH))
             await connection.execute(update(endpoint).values(is_paused=False))
             await connection.execute(
                 update(lane).values(
@@ -154,6 +156,20 @@ class Stage:
         """Let a lane's lease end."""
         await self.stored.run_out(lane_id)
 
+    async def subscribe_once_more(self, set_up: SetUp) -> None:
+        """Let an endpoint's other subscription be there."""
+        async with self.database.write() as connection:
+            await bump_epoch(connection)
+            await connection.execute(
+                update(subscription)
+                .where(subscription.c.id == set_up.other_subscription_id)
+                .values(deleted_at=None, emptied_at=None)
+            )
+
+    async def free_chores(self) -> None:
+        """Let whoever has a chore have had it for too long: how long a play takes is no part of it."""
+        await self.stored.execute(update(chore).values(lease_until=EPOCH, due_at=EPOCH))
+
     async def grow_old(self, key: DeliveryKey) -> None:
         """Let a delivery be older than its endpoint allows."""
         await self.stored.execute(
@@ -170,6 +186,14 @@ class Stage:
             await bump_epoch(connection)
             await connection.execute(update(endpoint).where(endpoint.c.id == endpoint_id).values(is_paused=is_paused))
             await connection.execute(update(lane).where(lane.c.endpoint_id == endpoint_id).values(is_stopped=is_paused))
+
+    async def _subscribe(self, endpoint_id: EndpointId, number: int) -> SubscriptionId:
+        # By ids that are the same in every run: events are owed through subscriptions in the order of these.
+        subscription_id = SubscriptionId(bytes([number]) * 16)
+        made = await self.stored.add_subscription(endpoint_id)
+        await self.stored.execute(update(subscription).where(subscription.c.id == made).values(id=subscription_id))
+        await self.stored.bump_epoch()
+        return subscription_id
 
 
 # Everything by which the protocol tells what is over, and what is to come.
