@@ -14,7 +14,7 @@ from tests.bed.faults.figures import Figures, is_long
 from tests.bed.postgres import Databases
 from tests.faults.lanes import choices
 from tests.faults.lanes.model import WHOLE_LOOK
-from tests.faults.lanes.play import TO_THE_END, Play
+from tests.faults.lanes.play import HALF_TICK_SECONDS, TO_THE_END, Play
 from tests.faults.lanes.stage import LANES, Stage
 
 REPLICAS: Final = 3
@@ -39,7 +39,11 @@ _which = st.integers(0, 40)
 _steps = st.sampled_from([TO_THE_END] * 5 + [0, 1, 1, 2, 3])
 _verdict = st.one_of(
     st.none(),
-    st.builds(Verdict, status=st.just("pending"), delay_seconds=st.sampled_from([0.0, 50.0, 150.0])),
+    st.builds(
+        Verdict,
+        status=st.just("pending"),
+        delay_seconds=st.sampled_from([0.0, HALF_TICK_SECONDS, 3 * HALF_TICK_SECONDS]),
+    ),
     st.just(Verdict(status="dead", reason="exhausted")),
 )
 _verdicts = st.lists(_verdict, min_size=1, max_size=4)
@@ -153,7 +157,7 @@ class LaneProtocol(RuleBasedStateMachine):
         self._move(self._play.rest(replica, holding, steps=steps))
 
     @precondition(lambda self: bool(choices.givers(self._play)))
-    @rule(which=_which, suspended=st.sampled_from([0.0, 50.0, 150.0]), steps=_steps)
+    @rule(which=_which, suspended=st.sampled_from([0.0, HALF_TICK_SECONDS, 3 * HALF_TICK_SECONDS]), steps=_steps)
     def give_back(self, which: int, suspended: float, steps: int) -> None:
         """Let a holder give its lane back, or suspend it."""
         replica, holding = _one(choices.givers(self._play), which)

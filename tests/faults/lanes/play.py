@@ -17,8 +17,10 @@ from tests.faults.lanes.model import WHOLE_LOOK, Look, Model
 from tests.faults.lanes.replica import Holding, Replica, Sent, settlement_of
 from tests.faults.lanes.stage import Seen, SetUp, Stage
 
-# Moments are told apart by spans no play takes: a tick is longer than a lease, and waits end between two ticks.
-TICK_SECONDS = 100
+# Moments are told apart by spans that no play takes, however slow the machine or odd its clock: a tick is longer than a
+# lease, and what waits for half a tick, or one and a half, is due between two of them.
+TICK_SECONDS = 10_000
+HALF_TICK_SECONDS = 5_000.0
 TO_THE_END = 100
 _ROUNDS_AT_THE_END = 10
 

@@ -5,13 +5,17 @@ Its memory is the relay's own; what it does next, and when, is the test's to say
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.verdict import Verdict
 from app.relay.memory import Memory
 from app.relay.window import Window
 from app.store.outbox import SqlOutbox
-from tests.bed.stored import BROKEN, LEASE_SECONDS, Stored, delivered
+from tests.bed.stored import BROKEN, Stored, delivered
+
+# Shorter than a tick of a play, and longer than any play.
+LEASE_SECONDS: Final = 5_000.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -196,10 +196,9 @@ class Stage:
         return subscription_id
 
 
-# Everything by which the protocol tells what is over, and what is to come.
+# Everything by which the protocol tells what is over, and what is to come. Not how old a delivery is: see grow_old.
 _MOMENTS: Final[tuple[tuple[Table, str], ...]] = (
     (delivery, "due_at"),
-    (delivery, "owed_at"),
     (lane, "lease_until"),
     (lane, "wake_at"),
     (lane, "last_served"),
