@@ -1,8 +1,8 @@
 """Whether the database takes more processor time for the last 100,000 of a million deliveries than for the first.
 
 Recorded, leased, fetched and settled through the real store, without a network, on PostgreSQL with fsync on. Everything
-the server spends is counted, autovacuum and checkpoints too. Now and then it does a fixed sum, and costs are compared in
-such sums: a machine that others make slower does not look like a drift then.
+the server spends is counted, autovacuum and checkpoints too. Now and then it does a fixed sum, and costs are compared
+in such sums: a machine that others make slower does not look like a drift then.
 """
 
 import argparse
