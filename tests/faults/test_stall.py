@@ -36,7 +36,7 @@ async def test_a_stalled_replica_overwrites_nothing(
     await cluster.start()
     await witness.behave("*", ILL)
     paths = [f"/{number}" for number in range(ENDPOINTS)]
-    await cluster.add_receivers(witness, paths, ordering="key", schedule=PATIENT_RETRIES)
+    endpoints = await cluster.add_receivers(witness, paths, ordering="key", schedule=PATIENT_RETRIES)
     keys = [f"{number}/{key}.jpg" for number in range(ENDPOINTS) for key in range(KEYS_EACH)]
     producer = Producer(cluster.urls, cluster.token, keys, rate=EVENTS_A_SECOND)
     stop = asyncio.Event()
@@ -53,12 +53,14 @@ async def test_a_stalled_replica_overwrites_nothing(
     await cluster.drained(within=120)
 
     refused = sum([await each.figure(REFUSED) for each in cluster.replicas])
-    verdict = judge(producer.changes, witness.sightings(), lambda key: ["/" + key.partition("/")[0]])
+    given_up = await cluster.given_up(endpoints)
+    verdict = judge(producer.changes, witness.sightings(), lambda key: ["/" + key.partition("/")[0]], given_up=given_up)
     figures.report(
         "F3",
         {
             "stalls": stalls,
             **verdict.figures(),
+            "dead": len(given_up),
             "leases lost": int(sum([await each.figure(LOST) for each in cluster.replicas])),
             "retries refused": int(refused),
             "late successes accepted": accepted,
