@@ -95,7 +95,7 @@ class Attempts:
             endpoint_id=public_id("ep", owed.endpoint_id),
             reason=LATE.reason,
         )
-        return Settlement(lease=lease, owed=owed, outcome=None, verdict=LATE, started_seconds_ago=0.0)
+        return _untried(lease, owed, LATE)
 
     def expire(self, lease: Lease, owed: Owed) -> Settlement:
         """End a delivery whose event is no longer kept: there is nothing to try."""
@@ -106,13 +106,11 @@ class Attempts:
             endpoint_id=public_id("ep", owed.endpoint_id),
             tries=owed.tries,
         )
-        verdict = Verdict(status="dead", reason="expired")
-        return Settlement(lease=lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
+        return _untried(lease, owed, Verdict(status="dead", reason="expired"))
 
     def put_off(self, lease: Lease, owed: Owed, *, seconds: float) -> Settlement:
         """Let a delivery come again later without having tried it."""
-        verdict = Verdict(status="pending", delay_seconds=seconds)
-        return Settlement(lease=lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)
+        return _untried(lease, owed, Verdict(status="pending", delay_seconds=seconds))
 
     async def _ask(self, endpoint: Endpoint, batch: Sequence[Owed]) -> Sequence[Outcome]:
         async with asyncio.timeout(endpoint.timeout_seconds + OVERTIME_SECONDS):
@@ -152,3 +150,7 @@ def _is_cancelled(error: BaseException) -> bool:
     """Tell a cancellation of this task from one that leaked out of a client library's own futures."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _untried(lease: Lease, owed: Owed, verdict: Verdict) -> Settlement:
+    return Settlement(lease=lease, owed=owed, outcome=None, verdict=verdict, started_seconds_ago=0.0)

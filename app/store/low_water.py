@@ -9,7 +9,8 @@ the oldest that the lane still owes, whoever may have it, and never above the be
 `LATE_SECONDS`. Whoever makes something due makes it due at that moment of the clock or later, or leaves its due time as
 it was. So what turns up below the mark was written more than `LATE_SECONDS` before the mark was set, by a transaction
 that had still not ended. For that one, and for a clock that was set back, the sweep looks below the marks and lowers
-them: a little each second, as far as a transaction can last now and then, without end each minute. Such a delivery is
+them: a little each second, as far as a transaction can last now and then, and without end for a few lanes a second, in
+turn. Such a delivery is
 late by a second then, mostly, and not lost.
 
 **By number** (`low_id`), for lanes that keep an order: what a delivery must come after is looked for among lower

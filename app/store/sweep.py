@@ -20,8 +20,6 @@ from app.store.patience import Patience
 from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
 from app.store.stalls import look_for_stalls
 
-_log = structlog.get_logger(__name__)
-
 CANCELLED_AT_ONCE: Final = 1_000
 # A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
 LATE_SECONDS: Final = 60.0
@@ -37,6 +35,8 @@ _WALK_ALL_EVERY: Final = 60
 _DAY_SECONDS: Final = 86_400.0
 # Replicas silent for so long are not even of interest to people any more.
 _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Sweep:
