@@ -216,6 +216,9 @@ def _postgresql_engine(url: str, pool_size: int, command_seconds: float | None) 
                     "enable_seqscan": "off",
                     # Would think of such a read as dear, and compile it.
                     "jit": "off",
+                    # No value given to a statement here asks for another plan, and each statement names its own index.
+                    # Left to itself the server plans anew at every call once the statistics tell of large tables.
+                    "plan_cache_mode": "force_generic_plan",
                 },
             )
         except (ValueError, asyncpg.ClientConfigurationError) as error:
