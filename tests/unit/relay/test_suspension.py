@@ -310,3 +310,24 @@ async def test_a_lane_that_hangs_from_the_start_takes_little() -> None:
         outbox.debts.clear()
 
     assert most == [2, 4, 8, 8]
+
+
+@in_virtual_time
+async def test_a_target_that_was_changed_during_the_last_send_is_asked_at_once() -> None:
+    """That the old one is ill says nothing of the new one, though this process has not heard of the change yet."""
+    outbox, set_up = one_lane(schedule_seconds=LONG)
+    answers, spans = itertools.repeat(FAILED), itertools.chain([5.0], itertools.repeat(0.01))
+    receivers = Receivers(answer=lambda _: next(answers), takes=lambda _: next(spans))
+    outbox.owe(*make_many(40))
+
+    async with Replica(outbox, set_up, receivers):
+        await pass_time(2.0)
+        asked, is_open_before_the_last = len(receivers.asked), outbox.calls["suspend"] == 0
+        (endpoint,) = set_up.committed.values()
+        set_up.committed = {endpoint.id: replace(endpoint, config={"url": "https://elsewhere.example/"})}
+        answers = itertools.repeat(DELIVERED)
+        await until(lambda: outbox.statuses()["delivered"] >= 20, within_seconds=10.0)
+
+    assert THRESHOLD <= asked < 40
+    assert is_open_before_the_last
+    assert outbox.calls["suspend"] == 0
