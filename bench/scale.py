@@ -74,15 +74,13 @@ class Times:
         return max(p99.values())
 
 
-async def _work(outbox: SqlOutbox, times: Times, *, calls: int) -> None:
-    """Lease lanes, read what they owe, settle some of it, give them back; as often as there are calls to measure."""
-    fetches = 0
-    while fetches < calls:
+async def _work(outbox: SqlOutbox, times: Times, *, leases_in_all: int) -> None:
+    """Lease lanes, read what each owes, settle some of it, give them back; so many times."""
+    for _ in range(leases_in_all):
         leases = await times.of(f"lease of {LANES_AT_ONCE} lanes", lambda: outbox.lease(LANES_AT_ONCE))
         for lease in leases:
             owed = await times.of(f"fetch of {FETCHED}", _fetch(outbox, lease))
             await times.of(f"settle of {SETTLED}", _settle(outbox, lease, owed[:SETTLED]))
-            fetches += 1
         await outbox.release(leases)
 
 
@@ -133,15 +131,15 @@ async def _snapshot(url: str) -> AsyncIterator[None]:
 
 
 async def measure(*, rows: int, lanes: int, calls: int, dead: int) -> Found:
-    """Measure over so many rows and lanes, by so many calls of each, and under a snapshot over so many dead rows."""
+    """Measure over so many rows and lanes, by so many leases of a few lanes; then under a snapshot over dead rows."""
     began = time.perf_counter()
     async with filled(rows=rows, lanes=lanes, deep=(ROUNDS + 1) * dead + (2 * ROUNDS + 1) * PACED) as (url, server):
         database = Database(url, command_seconds=None)
         stored, outbox = Stored(database), SqlOutbox(database, ReplicaId(secrets.token_bytes(16)), lease_seconds=600)
         print(f"{rows:,} owed over {lanes:,} lanes in {time.perf_counter() - began:.0f} s; {SHARED_BUFFERS} buffers")
-        await _work(outbox, Times(), calls=50)
+        await _work(outbox, Times(), leases_in_all=10)
         times = Times()
-        await _work(outbox, times, calls=calls)
+        await _work(outbox, times, leases_in_all=calls)
         plain = times.tell("plain")
         deep = await _only(stored, outbox, lanes + 1)
         alone, burst = await _lease_of(stored, lanes), await _lease_of(stored, 1)
@@ -161,7 +159,7 @@ async def measure(*, rows: int, lanes: int, calls: int, dead: int) -> Found:
         async with _snapshot(url):
             await _rate(outbox, deep, dead, server=server)
             times = Times()
-            await _work(outbox, times, calls=calls)
+            await _work(outbox, times, leases_in_all=calls)
             under_snapshot = times.tell("held")
         for place, name in enumerate(("deliveries/s", "deliveries/s of the database's processor")):
             without, with_ = (statistics.median(each[place] for each in rates) for rates in (free, held))
@@ -186,6 +184,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--lanes", type=int, default=1_000)
-    parser.add_argument("--calls", type=int, default=500)
+    parser.add_argument("--calls", type=int, default=500, help="leases of 8 lanes; each lane is read and settled once")
     chosen = parser.parse_args()
     asyncio.run(measure(rows=chosen.rows, lanes=chosen.lanes, calls=chosen.calls, dead=DEAD))
