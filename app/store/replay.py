@@ -32,8 +32,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Events that a job comes by, deliveries it would owe if it were made now, and whether those are all."""
+
+    events: int
+    deliveries: int
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A job and how far it is. `total` are the events it looks at, counted when it was made."""
+    """A job and how far it is.
+
+    `total` are the events it looks at, counted when it was made, unless `counted_all` says that there are more.
+    """
 
     id: ReplayId
     tenant_id: TenantId
@@ -41,6 +53,7 @@ class Replay:
     wanted: Wanted
     new_keys: bool
     total: int
+    counted_all: bool
     looked_at: int
     owed: int
     created_at: datetime
@@ -49,7 +62,7 @@ class Replay:
 
 
 async def create(
-    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, *, new_keys: bool, total: int
+    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, *, new_keys: bool, counted: Counted
 ) -> ReplayId:
     """Write a job down; what is recorded from now on is not its business."""
     replay_id = ReplayId(secrets.token_bytes(ID_BYTES))
@@ -67,7 +80,8 @@ async def create(
             subscription_id=wanted.subscription_id,
             status=wanted.status,
             new_keys=new_keys,
-            total=total,
+            total=counted.events,
+            counted_all=counted.is_all,
             looked_at=0,
             owed=0,
             after_id=_FROM_THE_START,
@@ -140,6 +154,7 @@ def job_of(row: Row[Any]) -> Replay:
         ),
         new_keys=row.new_keys,
         total=row.total,
+        counted_all=row.counted_all,
         looked_at=row.looked_at,
         owed=row.owed,
         created_at=row.created_at,

@@ -38,22 +38,6 @@ class Slice:
     is_last: bool
 
 
-async def count_events(connection: AsyncConnection, tenant_id: TenantId, wanted: EventFilter, *, most: int) -> int:
-    """Count the events a job would look at, up to `most`."""
-    chosen = select(event.c.id).where(event.c.tenant_id == tenant_id, *conditions(wanted)).limit(most)
-    return int((await connection.execute(select(func.count()).select_from(chosen.subquery()))).scalar_one())
-
-
-async def count_deliveries(
-    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, known: Configuration, *, most: int
-) -> int:
-    """Count the deliveries a job would owe for the `most` events recorded first: nothing is changed."""
-    rows = await connection.execute(_events_after(tenant_id, wanted.events, None, until=None, limit=most))
-    candidates = _candidates(rows, wanted, known, tenant_id)
-    statuses = await _statuses(connection, [each.key for each in candidates])
-    return sum(_is_wanted(statuses.get(each.key), wanted) for each in candidates)
-
-
 async def do_slice(
     connection: AsyncConnection, replay_id: ReplayId, known: Configuration, *, limit: int
 ) -> Slice | None:

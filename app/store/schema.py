@@ -394,6 +394,7 @@ replay = Table(
     Column("status", Text),
     Column("new_keys", Boolean, nullable=False),
     Column("total", BigInteger, nullable=False),
+    Column("counted_all", Boolean, nullable=False),
     Column("looked_at", BigInteger, nullable=False),
     Column("owed", BigInteger, nullable=False),
     Column("after_at", Instant),

@@ -270,6 +270,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=True),
         sa.Column("new_keys", sa.Boolean(), nullable=False),
         sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("counted_all", sa.Boolean(), nullable=False),
         sa.Column("looked_at", sa.BigInteger(), nullable=False),
         sa.Column("owed", sa.BigInteger(), nullable=False),
         sa.Column("after_at", Instant(), nullable=True),
