@@ -74,6 +74,7 @@ class ReplayView(BaseModel):
     counted_all: bool = Field(description=_COUNTED_ALL)
     events_looked_at: int
     deliveries_owed: int
+    reached_at: UtcTime | None = Field(description="It is through with what was recorded until then.")
     new_idempotency_keys: bool
     created_at: UtcTime
     updated_at: UtcTime
@@ -203,6 +204,7 @@ def _view(found: Replay) -> ReplayView:
         counted_all=found.counted_all,
         events_looked_at=found.looked_at,
         deliveries_owed=found.owed,
+        reached_at=found.reached_at,
         new_idempotency_keys=found.new_keys,
         created_at=found.created_at,
         updated_at=found.updated_at,

@@ -44,7 +44,8 @@ class Counted:
 class Replay:
     """A job and how far it is.
 
-    `total` are the events it looks at, counted when it was made, unless `counted_all` says that there are more.
+    `total` are the events it looks at, counted when it was made, unless `counted_all` says that there are more. It is
+    through with what was recorded until `reached_at`.
     """
 
     id: ReplayId
@@ -56,6 +57,7 @@ class Replay:
     counted_all: bool
     looked_at: int
     owed: int
+    reached_at: datetime | None
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
@@ -157,6 +159,7 @@ def job_of(row: Row[Any]) -> Replay:
         counted_all=row.counted_all,
         looked_at=row.looked_at,
         owed=row.owed,
+        reached_at=row.after_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
         ended_at=row.ended_at,
