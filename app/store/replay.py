@@ -59,6 +59,7 @@ class Replay:
     owed: int
     reached_at: datetime | None
     created_at: datetime
+    begun_at: datetime | None
     updated_at: datetime
     ended_at: datetime | None
 
@@ -161,6 +162,7 @@ def job_of(row: Row[Any]) -> Replay:
         owed=row.owed,
         reached_at=row.after_at,
         created_at=row.created_at,
+        begun_at=row.begun_at,
         updated_at=row.updated_at,
         ended_at=row.ended_at,
     )

@@ -2,10 +2,16 @@
 
 It takes some events in the order they were recorded and owes what the job wants of them, in one transaction with the
 place it has come to: a job goes on where it stood, whoever does the next slice. When to do one is replaying.py's.
+
+**What commits late.** An event is dated before it is committed, and matched by the subscriptions of when its
+transaction began. So a job begins when no transaction is left that began before the job was made; till then it might
+pass such an event unseen. What came between the two moments was matched by a set-up that may be older than the job, so
+the job looks at it too, and owes what nobody owed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -15,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.configuration import Configuration
 from app.domain.identity import order_key, replayed_key
 from app.domain.ids import LaneId, ReplayId, TenantId
-from app.store import history, lanes
+from app.store import history, lanes, late
 from app.store.columns import now, one_of
 from app.store.history import Debt
 from app.store.place import Place
@@ -27,12 +33,13 @@ from app.store.schema import dead_letter, delivery, replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """What a slice did: the lanes that owe something now, and whether the job is done."""
+    """What a slice did: the lanes that owe something now, whether the job is done, or has to wait."""
 
     looked_at: int = 0
     owed: int = 0
     lanes: frozenset[LaneId] = frozenset()
     is_last: bool = False
+    waits: bool = False
 
 
 async def do_slice(
@@ -51,10 +58,17 @@ async def do_slice(
     if row is None:
         return None
     job = job_of(row)
+    begun_at = job.begun_at or await _begin(connection, job)
+    if begun_at is None:
+        return Slice(waits=True)
     place = None if row.after_at is None else Place(at=row.after_at, id=row.after_id)
-    span = Span(tenant_id=job.tenant_id, wanted=job.wanted.events, after=place, until=job.created_at)
+    span = Span(tenant_id=job.tenant_id, wanted=job.wanted.events, after=place, until=begun_at)
     walked = await walk(connection, span, limit=limit, most_walked=most_walked)
-    wanted = await find_wanted(connection, job.tenant_id, walked.rows, job.wanted, known)
+    wanted = [
+        each
+        for each in await find_wanted(connection, job.tenant_id, walked.rows, job.wanted, known)
+        if each.stored.recorded_at <= job.created_at or each.standing.status is None
+    ]
     await _owe(connection, job, wanted)
     await _move_on(connection, job, walked, wanted)
     return Slice(
@@ -63,6 +77,16 @@ async def do_slice(
         lanes=frozenset(each.endpoint.lane_id for each in wanted),
         is_last=walked.is_end,
     )
+
+
+async def _begin(connection: AsyncConnection, job: Replay) -> datetime | None:
+    if await late.may_commit(connection, begun_before=job.created_at):
+        return None
+    begun = await connection.execute(
+        update(replay).where(replay.c.id == job.id).values(begun_at=now()).returning(replay.c.begun_at)
+    )
+    moment: datetime = begun.scalar_one()
+    return moment
 
 
 async def _owe(connection: AsyncConnection, job: Replay, wanted: Sequence[Candidate]) -> None:
@@ -95,7 +119,7 @@ async def _move_on(connection: AsyncConnection, job: Replay, walked: Walked, wan
         update(replay)
         .where(replay.c.id == job.id)
         .values(
-            looked_at=replay.c.looked_at + len(walked.rows),
+            looked_at=replay.c.looked_at + sum(each.recorded_at <= job.created_at for each in walked.rows),
             owed=replay.c.owed + len(wanted),
             **place,
             updated_at=now(),

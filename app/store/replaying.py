@@ -100,7 +100,7 @@ class Replaying:
                 self._wake(done.lanes)
             if done.is_last:
                 _log.info("replay.ended", replay_id=public_id("rpl", job))
-            if done.is_last:
+            if done.is_last or done.waits:
                 return False
             if done.owed:
                 break

@@ -377,7 +377,8 @@ quarantine = Table(
     Index(None, "last_seen_at"),
 )
 
-# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.
+# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to. From `begun_at` on nobody
+# records anything by a set-up older than the job.
 replay = Table(
     "replay",
     metadata,
@@ -400,6 +401,7 @@ replay = Table(
     Column("after_at", Instant),
     Column("after_id", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("begun_at", Instant),
     Column("updated_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index(None, "tenant_id", "created_at", "id"),

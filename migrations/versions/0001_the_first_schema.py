@@ -276,6 +276,7 @@ def upgrade() -> None:
         sa.Column("after_at", Instant(), nullable=True),
         sa.Column("after_id", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("begun_at", Instant(), nullable=True),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("ended_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_replay"),
