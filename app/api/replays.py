@@ -75,6 +75,9 @@ class ReplayView(BaseModel):
     events_looked_at: int
     deliveries_owed: int
     reached_at: UtcTime | None = Field(description="It is through with what was recorded until then.")
+    held_by: str | None = Field(
+        description="The endpoint that it waits for: something due there has waited for more than 2 s."
+    )
     new_idempotency_keys: bool
     created_at: UtcTime
     updated_at: UtcTime
@@ -205,6 +208,7 @@ def _view(found: Replay) -> ReplayView:
         events_looked_at=found.looked_at,
         deliveries_owed=found.owed,
         reached_at=found.reached_at,
+        held_by=None if found.held_by is None else public_id("ep", found.held_by),
         new_idempotency_keys=found.new_keys,
         created_at=found.created_at,
         updated_at=found.updated_at,

@@ -45,7 +45,7 @@ class Replay:
     """A job and how far it is.
 
     `total` are the events it looks at, counted when it was made, unless `counted_all` says that there are more. It is
-    through with what was recorded until `reached_at`.
+    through with what was recorded until `reached_at`. `held_by`: the endpoint whose lane is behind, so that it waits.
     """
 
     id: ReplayId
@@ -58,6 +58,7 @@ class Replay:
     looked_at: int
     owed: int
     reached_at: datetime | None
+    held_by: EndpointId | None
     created_at: datetime
     begun_at: datetime | None
     updated_at: datetime
@@ -136,7 +137,7 @@ async def move(
     moved = await connection.execute(
         update(replay)
         .where(replay.c.tenant_id == tenant_id, replay.c.id == replay_id, replay.c.state.in_(out_of))
-        .values(state=to, updated_at=now(), ended_at=now() if to == "cancelled" else None)
+        .values(state=to, held_by=None, updated_at=now(), ended_at=now() if to == "cancelled" else None)
     )
     return bool(moved.rowcount)
 
@@ -161,6 +162,7 @@ def job_of(row: Row[Any]) -> Replay:
         looked_at=row.looked_at,
         owed=row.owed,
         reached_at=row.after_at,
+        held_by=None if row.held_by is None else EndpointId(row.held_by),
         created_at=row.created_at,
         begun_at=row.begun_at,
         updated_at=row.updated_at,

@@ -7,12 +7,15 @@ place it has come to: a job goes on where it stood, whoever does the next slice.
 transaction began. So a job begins when no transaction is left that began before the job was made; till then it might
 pass such an event unseen. What came between the two moments was matched by a set-up that may be older than the job, so
 the job looks at it too, and owes what nobody owed.
+
+**Below live traffic.** A job stops before the first event that it owes on a lane that is behind, but for a few now and
+then, so that it comes to its end however busy the lane is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,15 +23,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import Configuration
 from app.domain.identity import order_key, replayed_key
-from app.domain.ids import LaneId, ReplayId, TenantId
+from app.domain.ids import EndpointId, LaneId, ReplayId, TenantId
 from app.store import history, lanes, late
 from app.store.columns import now, one_of
 from app.store.history import Debt
+from app.store.low_water import first_due
 from app.store.place import Place
 from app.store.replay import Replay, job_of
 from app.store.replay_walk import WALKED_AT_ONCE, Span, Walked, walk
 from app.store.replay_wanted import Candidate, find_wanted
-from app.store.schema import dead_letter, delivery, replay
+from app.store.schema import dead_letter, delivery, lane, replay
+
+# A lane is behind when something that could have been sent has waited for so long.
+BEHIND_SECONDS: Final = 2.0
+# What a job may owe on lanes that are behind: so many events when it has stood still for so long.
+HELD_EVENTS: Final = 10
+HELD_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,15 @@ class Slice:
     waits: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """What a slice does of what it could, and the endpoint for whose lane it does no more."""
+
+    walked: Walked
+    wanted: Sequence[Candidate]
+    held_by: EndpointId | None
+
+
 async def do_slice(
     connection: AsyncConnection,
     replay_id: ReplayId,
@@ -52,7 +71,9 @@ async def do_slice(
 ) -> Slice | None:
     """Look at the next events of a job and owe what it wants of them; None when the job is not running."""
     found = await connection.execute(
-        select(replay).where(replay.c.id == replay_id, replay.c.state == "running").with_for_update()
+        select(replay, (replay.c.updated_at <= now(-HELD_SECONDS)).label("is_overdue"))
+        .where(replay.c.id == replay_id, replay.c.state == "running")
+        .with_for_update()
     )
     row = found.one_or_none()
     if row is None:
@@ -69,13 +90,15 @@ async def do_slice(
         for each in await find_wanted(connection, job.tenant_id, walked.rows, job.wanted, known)
         if each.stored.recorded_at <= job.created_at or each.standing.status is None
     ]
-    await _owe(connection, job, wanted)
-    await _move_on(connection, job, walked, wanted)
+    share = await _hold_back(connection, walked, wanted, is_overdue=row.is_overdue)
+    await _owe(connection, job, share.wanted)
+    await _move_on(connection, job, share)
     return Slice(
-        looked_at=len(walked.rows),
-        owed=len(wanted),
-        lanes=frozenset(each.endpoint.lane_id for each in wanted),
-        is_last=walked.is_end,
+        looked_at=len(share.walked.rows),
+        owed=len(share.wanted),
+        lanes=frozenset(each.endpoint.lane_id for each in share.wanted),
+        is_last=share.walked.is_end,
+        waits=share.held_by is not None,
     )
 
 
@@ -87,6 +110,34 @@ async def _begin(connection: AsyncConnection, job: Replay) -> datetime | None:
     )
     moment: datetime = begun.scalar_one()
     return moment
+
+
+async def _hold_back(
+    connection: AsyncConnection, walked: Walked, wanted: Sequence[Candidate], *, is_overdue: bool
+) -> _Share:
+    """Stop before the first event that is owed on a lane that is behind."""
+    behind = await _behind(connection, {each.endpoint.lane_id for each in wanted})
+    first = next((each for each in wanted if each.endpoint.lane_id in behind), None)
+    if first is None:
+        return _Share(walked=walked, wanted=wanted, held_by=None)
+    free = next(place for place, row in enumerate(walked.rows) if row.id == first.stored.event.id)
+    walked = walked.cut(free or (HELD_EVENTS if is_overdue else 0))
+    ids = {each.id for each in walked.rows}
+    left = [each for each in wanted if each.stored.event.id in ids]
+    return _Share(walked=walked, wanted=left, held_by=first.endpoint.id)
+
+
+async def _behind(connection: AsyncConnection, among: Collection[LaneId]) -> Collection[LaneId]:
+    """Tell which lanes that may be served have had something due for long."""
+    found = await connection.execute(
+        select(lane.c.id).where(
+            one_of(connection, lane.c.id, among),
+            lane.c.is_stopped.is_(False),
+            lane.c.breaker_until <= now(),
+            first_due() < now(-BEHIND_SECONDS),
+        )
+    )
+    return {LaneId(each) for each in found.scalars()}
 
 
 async def _owe(connection: AsyncConnection, job: Replay, wanted: Sequence[Candidate]) -> None:
@@ -113,16 +164,19 @@ async def _owe(connection: AsyncConnection, job: Replay, wanted: Sequence[Candid
     )
 
 
-async def _move_on(connection: AsyncConnection, job: Replay, walked: Walked, wanted: Sequence[Candidate]) -> None:
+async def _move_on(connection: AsyncConnection, job: Replay, share: _Share) -> None:
+    walked = share.walked
     place = {} if walked.place is None else {"after_at": walked.place.at, "after_id": walked.place.id}
     await connection.execute(
         update(replay)
         .where(replay.c.id == job.id)
         .values(
             looked_at=replay.c.looked_at + sum(each.recorded_at <= job.created_at for each in walked.rows),
-            owed=replay.c.owed + len(wanted),
+            owed=replay.c.owed + len(share.wanted),
+            held_by=share.held_by,
             **place,
-            updated_at=now(),
+            # Where it stands still, that tells since when.
+            **({"updated_at": now()} if walked.has_moved else {}),
             **({"state": "done", "ended_at": now()} if walked.is_end else {}),
         )
     )

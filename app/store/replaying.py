@@ -5,23 +5,16 @@ from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy import exists, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import Configuration
 from app.domain.errors import StoreError
 from app.domain.ids import ReplayId, ReplicaId, public_id
 from app.domain.ports import Wake
 from app.store import chores, configuration, lanes, replay, replay_slice
-from app.store.columns import now
 from app.store.database import Database
-from app.store.low_water import first_due
-from app.store.schema import lane
 
 SLICE_EVENTS: Final = 100
 PAUSE_SECONDS: Final = 0.25
-# Live traffic is behind when something that could have been sent has waited for so long.
-BEHIND_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 1.0
 # A filter may take nothing of many slices.
 _SLICES_A_TURN: Final = 10
@@ -86,9 +79,6 @@ class Replaying:
     async def _do_turn(self, job: ReplayId, known: Configuration) -> bool:
         """Do slices of a job until one owes something, a few at most; True when the job could go on at once."""
         for _ in range(_SLICES_A_TURN):
-            async with self._database.read() as connection:
-                if await _is_behind(connection):
-                    return True
             done = await self._database.write_again(
                 partial(replay_slice.do_slice, replay_id=job, known=known, limit=SLICE_EVENTS)
             )
@@ -105,15 +95,3 @@ class Replaying:
             if done.owed:
                 break
         return True
-
-
-async def _is_behind(connection: AsyncConnection) -> bool:
-    """Tell whether a lane that may be served has something due for long."""
-    found = await connection.execute(
-        select(
-            exists().where(
-                lane.c.is_stopped.is_(False), lane.c.breaker_until <= now(), first_due() < now(-BEHIND_SECONDS)
-            )
-        )
-    )
-    return bool(found.scalar_one())

@@ -377,8 +377,8 @@ quarantine = Table(
     Index(None, "last_seen_at"),
 )
 
-# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to. From `begun_at` on nobody
-# records anything by a set-up older than the job.
+# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to. `held_by`: the endpoint that
+# it waits for, since its lane is behind. From `begun_at` on nobody records anything by a set-up older than the job.
 replay = Table(
     "replay",
     metadata,
@@ -400,6 +400,7 @@ replay = Table(
     Column("owed", BigInteger, nullable=False),
     Column("after_at", Instant),
     Column("after_id", LargeBinary, nullable=False),
+    Column("held_by", LargeBinary),
     Column("created_at", Instant, nullable=False),
     Column("begun_at", Instant),
     Column("updated_at", Instant, nullable=False),

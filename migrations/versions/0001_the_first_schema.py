@@ -275,6 +275,7 @@ def upgrade() -> None:
         sa.Column("owed", sa.BigInteger(), nullable=False),
         sa.Column("after_at", Instant(), nullable=True),
         sa.Column("after_id", sa.LargeBinary(), nullable=False),
+        sa.Column("held_by", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("begun_at", Instant(), nullable=True),
         sa.Column("updated_at", Instant(), nullable=False),

@@ -13,11 +13,10 @@ from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
 from app.store import configuration, replay, replay_slice
 from app.store.columns import now
 from app.store.events import EventFilter
-from app.store.low_water import NO_MARK
 from app.store.replay import Counted, Replay, ReplayState, Wanted
 from app.store.replay_slice import Slice
 from app.store.replaying import Replaying
-from app.store.schema import delivery, event, lane
+from app.store.schema import event
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
 
 NOTHING: Final = Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
@@ -251,29 +250,6 @@ async def test_a_job_that_is_not_running_does_nothing(stored: Stored, state: Rep
     assert done.owed == 0
     async with stored.database.read() as connection:
         assert await replay.running(connection) == []
-
-
-async def test_replays_wait_while_live_traffic_is_behind(stored: Stored) -> None:
-    """What has been due for long goes first; then the job is done, and its lanes are woken."""
-    lane_id, _ = await stored.add_subscribed()
-    await record(stored, 2)
-    await end_all(stored)
-    job = await make(stored)
-    await stored.store.record([heard(make_event(50))])
-    await stored.execute(update(delivery).values(due_at=now(-60.0)))
-    await stored.execute(update(lane).values(**NO_MARK))
-    woken: list[frozenset[LaneId]] = []
-    replaying = Replaying(stored.database, ReplicaId(b"r" * 16), wake=woken.append)
-
-    had_more = await replaying.step()
-    behind = await get(stored, job)
-    await end_all(stored)
-    await replaying.step()
-
-    assert had_more
-    assert behind.looked_at == 0
-    assert (await get(stored, job)).state == "done"
-    assert woken == [frozenset({lane_id})]
 
 
 async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
