@@ -17,16 +17,16 @@ from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import State
 from app.domain.ids import ReplayId, TenantId, public_id
 from app.domain.verdict import DeliveryStatus
-from app.store import configuration, endpoints, replay, replay_slice, subscriptions
+from app.store import configuration, endpoints, replay, replay_count, subscriptions
 from app.store.events import EventFilter
 from app.store.place import Place
 from app.store.replay import Replay, ReplayState, Wanted
 
 router = APIRouter(prefix="/replays", tags=["replays"])
 
-# A dry run and a total are counted up to here; what is more reads as this.
-MOST_COUNTED: Final = 100_000
-MOST_DRY: Final = 5_000
+# Callers wait for as long.
+COUNTING_SECONDS: Final = 5.0
+_COUNTED_ALL: Final = f"False where counting stopped after {COUNTING_SECONDS:g} s: there may be more."
 
 
 class ReplayFilter(BaseModel):
@@ -43,7 +43,10 @@ class ReplayFilter(BaseModel):
     type: TextParameter | None = Field(
         default=None, description="S3's name, or an operator event's; a family ends in `*`."
     )
-    since: InstantParameter | None = Field(default=None, description="The first `time` of an event that is taken.")
+    since: InstantParameter | None = Field(
+        default=None,
+        description="The first `time` of an event that is taken; one that lies a day after its arrival may be missed.",
+    )
     until: InstantParameter | None = Field(default=None, description="The first `time` that is taken no more.")
     status: DeliveryStatus | None = Field(
         default=None, description="Only deliveries that stand so: `dead`, `delivered` or `cancelled`."
@@ -67,9 +70,14 @@ class ReplayView(BaseModel):
 
     id: str
     state: ReplayState
-    events: int = Field(description=f"Events it looks at in all; {MOST_COUNTED} stands for that many or more.")
+    events: int = Field(description="Events it looks at in all, counted when it was made.")
+    counted_all: bool = Field(description=_COUNTED_ALL)
     events_looked_at: int
     deliveries_owed: int
+    reached_at: UtcTime | None = Field(description="It is through with what was recorded until then.")
+    held_by: str | None = Field(
+        description="The endpoint that it waits for: something due there has waited for more than 2 s."
+    )
     new_idempotency_keys: bool
     created_at: UtcTime
     updated_at: UtcTime
@@ -80,7 +88,8 @@ class ReplayCount(BaseModel):
     """What a dry run counted."""
 
     events: int
-    deliveries: int = Field(description=f"Among the first {MOST_DRY} events.")
+    deliveries: int = Field(description="What a replay made now would owe for those events.")
+    counted_all: bool = Field(description=_COUNTED_ALL)
 
 
 class ReplayPage(Page[ReplayView]):
@@ -104,13 +113,13 @@ async def create_replay(tenant: Tenant, state: State, body: JsonObject, request:
             raise invalid_field("/filter/endpoint_id", "There is no such endpoint.")
         if wanted.subscription_id and await subscriptions.find(connection, tenant, wanted.subscription_id) is None:
             raise invalid_field("/filter/subscription_id", "There is no such subscription.")
-        total = await replay_slice.count_events(connection, tenant, wanted.events, most=MOST_COUNTED)
-        if fields.dry_run:
-            known = await configuration.load(connection)
-            count = await replay_slice.count_deliveries(connection, tenant, wanted, known, most=MOST_DRY)
-            return JSONResponse(ReplayCount(events=total, deliveries=count).model_dump(mode="json"))
+        known = await configuration.load(connection) if fields.dry_run else None
+    counted = await replay_count.count(state.database, tenant, wanted, known, seconds=COUNTING_SECONDS)
+    if fields.dry_run:
+        count = ReplayCount(events=counted.events, deliveries=counted.deliveries, counted_all=counted.is_all)
+        return JSONResponse(count.model_dump(mode="json"))
     async with state.database.write() as connection:
-        made = await replay.create(connection, tenant, wanted, new_keys=fields.new_idempotency_keys, total=total)
+        made = await replay.create(connection, tenant, wanted, new_keys=fields.new_idempotency_keys, counted=counted)
     view = _view(await _find(state, tenant, made))
     headers = {"Location": f"{request.url.path}/{view.id}"}
     return JSONResponse(view.model_dump(mode="json"), status_code=HTTPStatus.CREATED, headers=headers)
@@ -195,8 +204,11 @@ def _view(found: Replay) -> ReplayView:
         id=public_id("rpl", found.id),
         state=found.state,
         events=found.total,
+        counted_all=found.counted_all,
         events_looked_at=found.looked_at,
         deliveries_owed=found.owed,
+        reached_at=found.reached_at,
+        held_by=None if found.held_by is None else public_id("ep", found.held_by),
         new_idempotency_keys=found.new_keys,
         created_at=found.created_at,
         updated_at=found.updated_at,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, update
+from sqlalchemy import Row, Update, func, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
@@ -85,19 +85,27 @@ async def append(connection: AsyncConnection, attempts: Sequence[Attempt]) -> No
 async def reopen(connection: AsyncConnection, debts: Sequence[Debt]) -> None:
     """Clear the endings of deliveries, so that another ending can take their place."""
     if debts:
-        await connection.execute(
-            update(attempt)
-            .where(
-                _any_tenant(connection, debts),
-                one_of(connection, attempt.c.delivery_key, [each.key for each in debts]),
-                attempt.c.ended.is_not(None),
-            )
-            .values(ended=None, reason=None, ended_at=None)
+        await connection.execute(reopen_statement(connection, debts))
+
+
+def reopen_statement(connection: AsyncConnection, debts: Sequence[Debt]) -> Update:
+    """Build what reopen runs; a test looks at its plan.
+
+    It must not show that the index of what has ended would do, which would be read whole.
+    """
+    keys = [each.key for each in debts]
+    is_near = attempt.c.delivery_key.between(min(keys), max(keys))
+    return (
+        update(attempt)
+        .where(
+            one_of(connection, attempt.c.tenant_id, {each.tenant_id for each in debts}),
+            one_of(connection, attempt.c.delivery_key, keys),
+            # Without statistics PostgreSQL tries the keys on all of a tenant's; those of one time stand together.
+            *((is_near,) if connection.dialect.name == "postgresql" else ()),
+            func.coalesce(attempt.c.ended, "") != "",
         )
-
-
-def _any_tenant(connection: AsyncConnection, debts: Sequence[Debt]) -> ColumnElement[bool]:
-    return one_of(connection, attempt.c.tenant_id, {each.tenant_id for each in debts})
+        .values(ended=None, reason=None, ended_at=None)
+    )
 
 
 def _row(each: Attempt) -> tuple[Any, ...]:

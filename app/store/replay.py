@@ -32,8 +32,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Events that a job comes by, deliveries it would owe if it were made now, and whether those are all."""
+
+    events: int
+    deliveries: int
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A job and how far it is. `total` are the events it looks at, counted when it was made."""
+    """A job and how far it is.
+
+    `total` are the events it looks at, counted when it was made, unless `counted_all` says that there are more. It is
+    through with what was recorded until `reached_at`. `held_by`: the endpoint whose lane is behind, so that it waits.
+    """
 
     id: ReplayId
     tenant_id: TenantId
@@ -41,15 +54,19 @@ class Replay:
     wanted: Wanted
     new_keys: bool
     total: int
+    counted_all: bool
     looked_at: int
     owed: int
+    reached_at: datetime | None
+    held_by: EndpointId | None
     created_at: datetime
+    begun_at: datetime | None
     updated_at: datetime
     ended_at: datetime | None
 
 
 async def create(
-    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, *, new_keys: bool, total: int
+    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, *, new_keys: bool, counted: Counted
 ) -> ReplayId:
     """Write a job down; what is recorded from now on is not its business."""
     replay_id = ReplayId(secrets.token_bytes(ID_BYTES))
@@ -67,7 +84,8 @@ async def create(
             subscription_id=wanted.subscription_id,
             status=wanted.status,
             new_keys=new_keys,
-            total=total,
+            total=counted.events,
+            counted_all=counted.is_all,
             looked_at=0,
             owed=0,
             after_id=_FROM_THE_START,
@@ -119,7 +137,7 @@ async def move(
     moved = await connection.execute(
         update(replay)
         .where(replay.c.tenant_id == tenant_id, replay.c.id == replay_id, replay.c.state.in_(out_of))
-        .values(state=to, updated_at=now(), ended_at=now() if to == "cancelled" else None)
+        .values(state=to, held_by=None, updated_at=now(), ended_at=now() if to == "cancelled" else None)
     )
     return bool(moved.rowcount)
 
@@ -140,9 +158,13 @@ def job_of(row: Row[Any]) -> Replay:
         ),
         new_keys=row.new_keys,
         total=row.total,
+        counted_all=row.counted_all,
         looked_at=row.looked_at,
         owed=row.owed,
+        reached_at=row.after_at,
+        held_by=None if row.held_by is None else EndpointId(row.held_by),
         created_at=row.created_at,
+        begun_at=row.begun_at,
         updated_at=row.updated_at,
         ended_at=row.ended_at,
     )

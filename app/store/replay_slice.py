@@ -1,142 +1,152 @@
 """A slice of a replay: owes again what was owed before, or what a newer subscription never was.
 
-It reads some events in the order they were recorded and owes what the job wants of them, in one transaction with the
+It takes some events in the order they were recorded and owes what the job wants of them, in one transaction with the
 place it has come to: a job goes on where it stood, whoever does the next slice. When to do one is replaying.py's.
+
+**What commits late.** An event is dated before it is committed, and matched by the subscriptions of when its
+transaction began. So a job begins when no transaction is left that began before the job was made; till then it might
+pass such an event unseen. What came between the two moments was matched by a set-up that may be older than the job, so
+the job looks at it too, and owes what nobody owed.
+
+**Below live traffic.** A job stops before the first event that it owes on a lane that is behind, but for a few now and
+then, so that it comes to its end however busy the lane is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, Select, delete, func, literal, select, tuple_, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import Configuration, Endpoint, Subscription
-from app.domain.event import StoredEvent
-from app.domain.identity import delivery_key, order_key, replayed_key
-from app.domain.ids import DeliveryKey, LaneId, ReplayId, TenantId
-from app.domain.matching import Matcher
-from app.domain.verdict import DeliveryStatus
-from app.store import history, lanes
-from app.store.columns import Instant, now, one_of
-from app.store.events import EventFilter, conditions, stored_event
+from app.domain.configuration import Configuration
+from app.domain.identity import order_key, replayed_key
+from app.domain.ids import EndpointId, LaneId, ReplayId, TenantId
+from app.store import history, lanes, late
+from app.store.columns import now, one_of
 from app.store.history import Debt
+from app.store.low_water import first_due
 from app.store.place import Place
-from app.store.replay import Replay, Wanted, job_of
-from app.store.schema import attempt, dead_letter, delivery, event, replay
+from app.store.replay import Replay, job_of
+from app.store.replay_walk import WALKED_AT_ONCE, Span, Walked, walk
+from app.store.replay_wanted import Candidate, find_wanted
+from app.store.schema import dead_letter, delivery, lane, replay
+
+# A lane is behind when something that could have been sent has waited for so long.
+BEHIND_SECONDS: Final = 2.0
+# What a job may owe on lanes that are behind: so many events when it has stood still for so long.
+HELD_EVENTS: Final = 10
+HELD_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """What a slice did: the lanes that owe something now, and whether the job is done."""
+    """What a slice did: the lanes that owe something now, whether the job is done, or has to wait."""
 
-    looked_at: int
-    owed: int
-    lanes: frozenset[LaneId]
-    is_last: bool
-
-
-async def count_events(connection: AsyncConnection, tenant_id: TenantId, wanted: EventFilter, *, most: int) -> int:
-    """Count the events a job would look at, up to `most`."""
-    chosen = select(event.c.id).where(event.c.tenant_id == tenant_id, *conditions(wanted)).limit(most)
-    return int((await connection.execute(select(func.count()).select_from(chosen.subquery()))).scalar_one())
+    looked_at: int = 0
+    owed: int = 0
+    lanes: frozenset[LaneId] = frozenset()
+    is_last: bool = False
+    waits: bool = False
 
 
-async def count_deliveries(
-    connection: AsyncConnection, tenant_id: TenantId, wanted: Wanted, known: Configuration, *, most: int
-) -> int:
-    """Count the deliveries a job would owe for the `most` events recorded first: nothing is changed."""
-    rows = await connection.execute(_events_after(tenant_id, wanted.events, None, until=None, limit=most))
-    candidates = _candidates(rows, wanted, known, tenant_id)
-    statuses = await _statuses(connection, [each.key for each in candidates])
-    return sum(_is_wanted(statuses.get(each.key), wanted) for each in candidates)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """What a slice does of what it could, and the endpoint for whose lane it does no more."""
+
+    walked: Walked
+    wanted: Sequence[Candidate]
+    held_by: EndpointId | None
 
 
 async def do_slice(
-    connection: AsyncConnection, replay_id: ReplayId, known: Configuration, *, limit: int
+    connection: AsyncConnection,
+    replay_id: ReplayId,
+    known: Configuration,
+    *,
+    limit: int,
+    most_walked: int = WALKED_AT_ONCE,
 ) -> Slice | None:
     """Look at the next events of a job and owe what it wants of them; None when the job is not running."""
     found = await connection.execute(
-        select(replay).where(replay.c.id == replay_id, replay.c.state == "running").with_for_update()
+        select(replay, (replay.c.updated_at <= now(-HELD_SECONDS)).label("is_overdue"))
+        .where(replay.c.id == replay_id, replay.c.state == "running")
+        .with_for_update()
     )
     row = found.one_or_none()
     if row is None:
         return None
     job = job_of(row)
+    begun_at = job.begun_at or await _begin(connection, job)
+    if begun_at is None:
+        return Slice(waits=True)
     place = None if row.after_at is None else Place(at=row.after_at, id=row.after_id)
-    rows = list(
-        await connection.execute(
-            _events_after(job.tenant_id, job.wanted.events, place, until=job.created_at, limit=limit)
-        )
-    )
-    candidates = _candidates(rows, job.wanted, known, job.tenant_id)
-    owed = await _owe(connection, job, candidates)
-    is_last = len(rows) < limit
-    await connection.execute(
-        update(replay)
-        .where(replay.c.id == replay_id)
-        .values(
-            looked_at=replay.c.looked_at + len(rows),
-            owed=replay.c.owed + len(owed),
-            updated_at=now(),
-            **({"after_at": rows[-1].recorded_at, "after_id": rows[-1].id} if rows else {}),
-            **({"state": "done", "ended_at": now()} if is_last else {}),
-        )
-    )
-    return Slice(
-        looked_at=len(rows), owed=len(owed), lanes=frozenset(each.endpoint.lane_id for each in owed), is_last=is_last
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """An event and a subscription that takes it."""
-
-    stored: StoredEvent
-    subscription: Subscription
-    endpoint: Endpoint
-
-    @property
-    def key(self) -> DeliveryKey:
-        return delivery_key(self.stored.event.id, self.subscription.id)
-
-
-def _candidates(
-    rows: Iterable[Row[Any]], wanted: Wanted, known: Configuration, tenant_id: TenantId
-) -> Sequence[_Candidate]:
-    matcher = Matcher(
+    span = Span(tenant_id=job.tenant_id, wanted=job.wanted.events, after=place, until=begun_at)
+    walked = await walk(connection, span, limit=limit, most_walked=most_walked)
+    wanted = [
         each
-        for each in known.subscriptions.values()
-        if each.tenant_id == tenant_id
-        and each.endpoint_id in known.endpoints
-        and wanted.subscription_id in (None, each.id)
-        and wanted.endpoint_id in (None, each.endpoint_id)
-    )
-    return [
-        _Candidate(stored=stored, subscription=each, endpoint=known.endpoints[each.endpoint_id])
-        for row in rows
-        for stored in (stored_event(row, row.id),)
-        for each in matcher.match(stored.event)
+        for each in await find_wanted(connection, job.tenant_id, walked.rows, job.wanted, known)
+        if each.stored.recorded_at <= job.created_at or each.standing.status is None
     ]
+    share = await _hold_back(connection, walked, wanted, is_overdue=row.is_overdue)
+    await _owe(connection, job, share.wanted)
+    await _move_on(connection, job, share)
+    return Slice(
+        looked_at=len(share.walked.rows),
+        owed=len(share.wanted),
+        lanes=frozenset(each.endpoint.lane_id for each in share.wanted),
+        is_last=share.walked.is_end,
+        waits=share.held_by is not None,
+    )
 
 
-def _is_wanted(status: DeliveryStatus | None, wanted: Wanted) -> bool:
-    # What is owed is on its way already, and what was cancelled was cancelled by a person.
-    return status != "pending" and wanted.status in (None, status)
+async def _begin(connection: AsyncConnection, job: Replay) -> datetime | None:
+    if await late.may_commit(connection, begun_before=job.created_at):
+        return None
+    begun = await connection.execute(
+        update(replay).where(replay.c.id == job.id).values(begun_at=now()).returning(replay.c.begun_at)
+    )
+    moment: datetime = begun.scalar_one()
+    return moment
 
 
-async def _owe(connection: AsyncConnection, job: Replay, candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    statuses = await _statuses(connection, [each.key for each in candidates])
-    chosen = [each for each in candidates if _is_wanted(statuses.get(each.key), job.wanted)]
-    if not chosen:
-        return []
+async def _hold_back(
+    connection: AsyncConnection, walked: Walked, wanted: Sequence[Candidate], *, is_overdue: bool
+) -> _Share:
+    """Stop before the first event that is owed on a lane that is behind."""
+    behind = await _behind(connection, {each.endpoint.lane_id for each in wanted})
+    first = next((each for each in wanted if each.endpoint.lane_id in behind), None)
+    if first is None:
+        return _Share(walked=walked, wanted=wanted, held_by=None)
+    free = next(place for place, row in enumerate(walked.rows) if row.id == first.stored.event.id)
+    walked = walked.cut(free or (HELD_EVENTS if is_overdue else 0))
+    ids = {each.id for each in walked.rows}
+    left = [each for each in wanted if each.stored.event.id in ids]
+    return _Share(walked=walked, wanted=left, held_by=first.endpoint.id)
+
+
+async def _behind(connection: AsyncConnection, among: Collection[LaneId]) -> Collection[LaneId]:
+    """Tell which lanes that may be served have had something due for long."""
+    found = await connection.execute(
+        select(lane.c.id).where(
+            one_of(connection, lane.c.id, among),
+            lane.c.is_stopped.is_(False),
+            lane.c.breaker_until <= now(),
+            first_due() < now(-BEHIND_SECONDS),
+        )
+    )
+    return {LaneId(each) for each in found.scalars()}
+
+
+async def _owe(connection: AsyncConnection, job: Replay, wanted: Sequence[Candidate]) -> None:
+    if not wanted:
+        return
     # First the lanes, as everywhere.
-    await lanes.lock(connection, {each.endpoint.lane_id for each in chosen})
-    tries = {} if job.new_keys else await _tries(connection, job.tenant_id, [each.key for each in chosen])
+    await lanes.lock(connection, {each.endpoint.lane_id for each in wanted})
     if not job.new_keys:
-        keys = [each.key for each in chosen]
+        keys = [each.key for each in wanted]
         await connection.execute(delete(dead_letter).where(one_of(connection, dead_letter.c.delivery_key, keys)))
         # One that blocks keeps its row, and so its place before those that wait for it.
         await connection.execute(
@@ -144,47 +154,35 @@ async def _owe(connection: AsyncConnection, job: Replay, candidates: Sequence[_C
             .where(one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks)
             .values(blocks=False, failures=0, place=None, due_at=now(), owed_at=now())
         )
-        await history.reopen(connection, [_debt(job.tenant_id, each) for each in chosen])
+        await history.reopen(connection, [_debt(job.tenant_id, each) for each in wanted])
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     await connection.execute(
         choose(delivery)
         .values(failures=0, blocks=False, due_at=now(), owed_at=now(), created_at=now())
         .on_conflict_do_nothing(),
-        [_row(job, each, tries.get(each.key, 0)) for each in chosen],
+        [_row(job, each) for each in wanted],
     )
-    return chosen
 
 
-async def _statuses(connection: AsyncConnection, keys: Sequence[DeliveryKey]) -> Mapping[DeliveryKey, DeliveryStatus]:
-    """Tell how deliveries stand; one that is not in the answer was never owed."""
-    statuses: dict[DeliveryKey, DeliveryStatus] = {}
-    ended = await connection.execute(
-        select(attempt.c.delivery_key, attempt.c.ended).where(
-            one_of(connection, attempt.c.delivery_key, keys), attempt.c.ended.is_not(None)
+async def _move_on(connection: AsyncConnection, job: Replay, share: _Share) -> None:
+    walked = share.walked
+    place = {} if walked.place is None else {"after_at": walked.place.at, "after_id": walked.place.id}
+    await connection.execute(
+        update(replay)
+        .where(replay.c.id == job.id)
+        .values(
+            looked_at=replay.c.looked_at + sum(each.recorded_at <= job.created_at for each in walked.rows),
+            owed=replay.c.owed + len(share.wanted),
+            held_by=share.held_by,
+            **place,
+            # Where it stands still, that tells since when.
+            **({"updated_at": now()} if walked.has_moved else {}),
+            **({"state": "done", "ended_at": now()} if walked.is_end else {}),
         )
     )
-    statuses.update((DeliveryKey(row.delivery_key), row.ended) for row in ended)
-    owed = await connection.execute(
-        select(delivery.c.delivery_key).where(
-            one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks.is_(False)
-        )
-    )
-    statuses.update((DeliveryKey(each), "pending") for each in owed.scalars())
-    return statuses
 
 
-async def _tries(
-    connection: AsyncConnection, tenant_id: TenantId, keys: Sequence[DeliveryKey]
-) -> Mapping[DeliveryKey, int]:
-    found = await connection.execute(
-        select(attempt.c.delivery_key, func.max(attempt.c.number))
-        .where(attempt.c.tenant_id == tenant_id, one_of(connection, attempt.c.delivery_key, keys))
-        .group_by(attempt.c.delivery_key)
-    )
-    return {DeliveryKey(key): int(number) for key, number in found}
-
-
-def _row(job: Replay, candidate: _Candidate, tries: int) -> dict[str, Any]:
+def _row(job: Replay, candidate: Candidate) -> dict[str, Any]:
     occurred = candidate.stored.event
     return {
         "tenant_id": job.tenant_id,
@@ -195,11 +193,11 @@ def _row(job: Replay, candidate: _Candidate, tries: int) -> dict[str, Any]:
         "event_day": occurred.day,
         "event_id": occurred.id,
         "order_key": order_key(candidate.endpoint.ordering, occurred.bucket, occurred.key),
-        "tries": tries,
+        "tries": 0 if job.new_keys else candidate.standing.tries,
     }
 
 
-def _debt(tenant_id: TenantId, candidate: _Candidate) -> Debt:
+def _debt(tenant_id: TenantId, candidate: Candidate) -> Debt:
     return Debt(
         tenant_id=tenant_id,
         key=candidate.key,
@@ -210,15 +208,3 @@ def _debt(tenant_id: TenantId, candidate: _Candidate) -> Debt:
         tries=0,
         created_at=candidate.stored.recorded_at,
     )
-
-
-def _events_after(
-    tenant_id: TenantId, wanted: EventFilter, place: Place | None, *, until: datetime | None, limit: int
-) -> Select[Any]:
-    chosen = select(event).where(event.c.tenant_id == tenant_id, *conditions(wanted))
-    if place is not None:
-        at = tuple_(literal(place.at, Instant()), literal(place.id, event.c.id.type))
-        chosen = chosen.where(tuple_(event.c.recorded_at, event.c.id) > at)
-    if until is not None:
-        chosen = chosen.where(event.c.recorded_at <= until)
-    return chosen.order_by(event.c.recorded_at, event.c.id).limit(limit)

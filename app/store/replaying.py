@@ -1,27 +1,23 @@
-"""Works replays off, below live traffic: one replica at a time, a slice now and then, none while lanes are behind."""
+"""Works replays off: one replica at a time, a slice of each now and then. What a slice does is in replay_slice.py."""
 
 import asyncio
 from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy import exists, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.configuration import Configuration
 from app.domain.errors import StoreError
 from app.domain.ids import ReplayId, ReplicaId, public_id
 from app.domain.ports import Wake
 from app.store import chores, configuration, lanes, replay, replay_slice
-from app.store.columns import now
 from app.store.database import Database
-from app.store.low_water import first_due
-from app.store.schema import lane
 
 SLICE_EVENTS: Final = 100
 PAUSE_SECONDS: Final = 0.25
-# Live traffic is behind when something that could have been sent has waited for so long.
-BEHIND_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 1.0
+# A filter may take nothing of many slices.
+_SLICES_A_TURN: Final = 10
 _CHORE: Final = "replay"
 _CHORE_SECONDS: Final = 10.0
 
@@ -52,17 +48,24 @@ class Replaying:
             stopping.cancel()
 
     async def step(self) -> bool:
-        """Do a slice of each replay that runs, unless another replica does them; True when there is more to do."""
+        """Do a turn of each replay that runs, unless another replica does them; True when there is more to do."""
         async with self._database.read() as connection:
             jobs = await replay.running(connection)
-        if not jobs or not await chores.claim(
-            self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=0.0
-        ):
+        if not jobs or not await self._claim():
             return False
+        async with self._database.read() as connection:
+            known = await configuration.load(connection)
         has_more = False
         for job in jobs:
-            has_more |= await self._do_slice(job)
+            has_more |= await self._do_turn(job, known)
+            if not await self._claim():
+                return False
         return has_more
+
+    async def _claim(self) -> bool:
+        return await chores.claim(
+            self._database, _CHORE, self._replica, lease_seconds=_CHORE_SECONDS, pause_seconds=0.0
+        )
 
     async def _step_safely(self) -> bool:
         try:
@@ -73,33 +76,22 @@ class Replaying:
             _log.exception("replay.stumbled")
         return False
 
-    async def _do_slice(self, job: ReplayId) -> bool:
-        """Do the next slice of a job, unless live traffic is behind; True when the job has more to do."""
-        async with self._database.read() as connection:
-            if await _is_behind(connection):
-                return True
-            known = await configuration.load(connection)
-        done = await self._database.write_again(
-            partial(replay_slice.do_slice, replay_id=job, known=known, limit=SLICE_EVENTS)
-        )
-        if done is None:
-            return False
-        if done.lanes:
-            async with self._database.write() as connection:
-                await lanes.wake_surely(connection, done.lanes)
-            self._wake(done.lanes)
-        if done.is_last:
-            _log.info("replay.ended", replay_id=public_id("rpl", job))
-        return not done.is_last
-
-
-async def _is_behind(connection: AsyncConnection) -> bool:
-    """Tell whether a lane that may be served has something due for long."""
-    found = await connection.execute(
-        select(
-            exists().where(
-                lane.c.is_stopped.is_(False), lane.c.breaker_until <= now(), first_due() < now(-BEHIND_SECONDS)
+    async def _do_turn(self, job: ReplayId, known: Configuration) -> bool:
+        """Do slices of a job until one owes something, a few at most; True when the job could go on at once."""
+        for _ in range(_SLICES_A_TURN):
+            done = await self._database.write_again(
+                partial(replay_slice.do_slice, replay_id=job, known=known, limit=SLICE_EVENTS)
             )
-        )
-    )
-    return bool(found.scalar_one())
+            if done is None:
+                return False
+            if done.lanes:
+                async with self._database.write() as connection:
+                    await lanes.wake_surely(connection, done.lanes)
+                self._wake(done.lanes)
+            if done.is_last:
+                _log.info("replay.ended", replay_id=public_id("rpl", job))
+            if done.is_last or done.waits:
+                return False
+            if done.owed:
+                break
+        return True

@@ -377,7 +377,8 @@ quarantine = Table(
     Index(None, "last_seen_at"),
 )
 
-# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to.
+# A job that owes deliveries again; `after_at` and `after_id` are the place it has come to. `held_by`: the endpoint that
+# it waits for, since its lane is behind. From `begun_at` on nobody records anything by a set-up older than the job.
 replay = Table(
     "replay",
     metadata,
@@ -394,11 +395,14 @@ replay = Table(
     Column("status", Text),
     Column("new_keys", Boolean, nullable=False),
     Column("total", BigInteger, nullable=False),
+    Column("counted_all", Boolean, nullable=False),
     Column("looked_at", BigInteger, nullable=False),
     Column("owed", BigInteger, nullable=False),
     Column("after_at", Instant),
     Column("after_id", LargeBinary, nullable=False),
+    Column("held_by", LargeBinary),
     Column("created_at", Instant, nullable=False),
+    Column("begun_at", Instant),
     Column("updated_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index(None, "tenant_id", "created_at", "id"),

@@ -1,14 +1,15 @@
 """What PostgreSQL did for a statement: its plan, as it was run, and the pages it touched."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import SelectBase
+from sqlalchemy import SelectBase, Update
 
 from tests.bed.stored import Stored
 
 
-async def explain(stored: Stored, statement: SelectBase, *, mode: str) -> tuple[list[dict[str, Any]], int]:
+async def explain(stored: Stored, statement: SelectBase | Update, *, mode: str) -> tuple[list[dict[str, Any]], int]:
     """Run a statement on PostgreSQL, prepared as the driver does; gives the nodes of its plan and the pages touched."""
     compiled = statement.compile(dialect=stored.database.engine.dialect)
     values = [compiled.params[name] for name in compiled.positiontup or ()]
@@ -34,9 +35,15 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def in_sql(value: Any) -> str:
     """Write a value in SQL."""
     match value:
+        case None:
+            return "NULL"
         case bytes():
             return f"'\\x{value.hex()}'::bytea"
+        case datetime():
+            return f"'{value.isoformat()}'::timestamptz"
+        case str():
+            return f"'{value}'"
         case list():
-            return f"ARRAY[{', '.join(map(in_sql, value))}]::bigint[]"
+            return f"ARRAY[{', '.join(map(in_sql, value))}]::{'bytea' if isinstance(value[0], bytes) else 'bigint'}[]"
         case _:
             return str(value)

@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 import pytest
-from sqlalchemy import SelectBase, select, text, update
+from sqlalchemy import SelectBase, Update, select, text, update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.domain.delivery import Lease
@@ -63,7 +63,7 @@ FROM (SELECT * FROM event LIMIT 1) AS one, generate_series(1, CAST(:rows AS inte
 """
 
 
-async def explain_on_sqlite(stored: Stored, statement: SelectBase) -> list[str]:
+async def explain_on_sqlite(stored: Stored, statement: SelectBase | Update) -> list[str]:
     """Give the steps by which SQLite would run a statement."""
     compiled = statement.compile(dialect=stored.database.engine.dialect)
     assert isinstance(compiled, SQLCompiler)

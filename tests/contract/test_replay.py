@@ -1,6 +1,7 @@
 """Replays over both databases: what is wanted is owed again once, under its key, in the order the events came."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import pytest
@@ -12,14 +13,14 @@ from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
 from app.store import configuration, replay, replay_slice
 from app.store.columns import now
 from app.store.events import EventFilter
-from app.store.low_water import NO_MARK
-from app.store.replay import Replay, ReplayState, Wanted
+from app.store.replay import Counted, Replay, ReplayState, Wanted
 from app.store.replay_slice import Slice
 from app.store.replaying import Replaying
-from app.store.schema import delivery, lane
+from app.store.schema import event
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
 
 NOTHING: Final = Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)
+UNCOUNTED: Final = Counted(events=0, deliveries=0, is_all=False)
 EVERYTHING: Final = Wanted(events=EventFilter())
 
 
@@ -43,14 +44,14 @@ async def end_all(stored: Stored, *, as_dead: int = 0) -> None:
 async def make(stored: Stored, wanted: Wanted = EVERYTHING, *, new_keys: bool = False) -> ReplayId:
     """Make a job."""
     async with stored.database.write() as connection:
-        return await replay.create(connection, DEFAULT_TENANT, wanted, new_keys=new_keys, total=0)
+        return await replay.create(connection, DEFAULT_TENANT, wanted, new_keys=new_keys, counted=UNCOUNTED)
 
 
-async def do_slice(stored: Stored, job: ReplayId, *, limit: int = 100) -> Slice:
+async def do_slice(stored: Stored, job: ReplayId, *, limit: int = 100, most_walked: int = 5_000) -> Slice:
     """Do the job's next slice."""
     async with stored.database.write() as connection:
         known = await configuration.load(connection)
-        done = await replay_slice.do_slice(connection, job, known, limit=limit)
+        done = await replay_slice.do_slice(connection, job, known, limit=limit, most_walked=most_walked)
         return done or NOTHING
 
 
@@ -172,6 +173,68 @@ async def test_the_events_can_be_narrowed(stored: Stored) -> None:
     assert (done.looked_at, done.owed) == (2, 2)
 
 
+async def test_a_filter_that_takes_little_moves_on(stored: Stored) -> None:
+    """A slice passes so many events and no more, and the next goes on behind them, though none was wanted."""
+    await stored.add_subscribed()
+    await record(stored, 5)
+    await end_all(stored)
+    job = await make(stored, Wanted(events=EventFilter(bucket="nothing")))
+
+    slices = [await do_slice(stored, job, most_walked=2) for _ in range(2)]
+    on_the_way = await get(stored, job)
+    last = await do_slice(stored, job, most_walked=2)
+
+    assert [(each.looked_at, each.is_last) for each in slices] == [(0, False)] * 2
+    assert on_the_way.reached_at == (await stored.rows("event", "recorded_at"))[3].recorded_at
+    assert last.is_last
+
+
+async def test_what_a_slice_has_no_room_for_is_left_to_the_next(stored: Stored) -> None:
+    """Whichever of its two bounds it comes to first."""
+    await stored.add_subscribed()
+    await record(stored, 6)
+    await end_all(stored)
+    job = await make(stored, Wanted(events=EventFilter(key_prefix=b"cat")))
+
+    slices = [await do_slice(stored, job, limit=2, most_walked=5) for _ in range(2)]
+
+    assert [(each.owed, each.is_last) for each in slices] == [(2, False), (1, True)]
+
+
+async def test_a_time_keeps_what_was_recorded_after_it(stored: Stored) -> None:
+    """Also of a clock that is some hours ahead; what was recorded days before is not even walked over."""
+    await stored.add_subscribed()
+    await record(stored, 3)
+    await end_all(stored)
+    first, second, _ = await stored.rows("event", "recorded_at")
+    await stored.execute(update(event).where(event.c.id == first.id).values(recorded_at=now(-3 * 86_400.0)))
+    await stored.execute(update(event).where(event.c.id == second.id).values(recorded_at=now(-3_600.0)))
+    job = await make(stored, Wanted(events=EventFilter(since=second.time - timedelta(minutes=1))))
+
+    done = await do_slice(stored, job)
+
+    assert done.owed == 2
+
+
+async def test_a_turn_passes_what_is_not_wanted(stored: Stored) -> None:
+    """It goes on to what is, and wakes the lane that owes it."""
+    lane_id, _ = await stored.add_subscribed()
+    await record(stored, 250)
+    await stored.store.record([heard(make_event(999, key=b"mouse.jpg"))])
+    await end_all(stored)
+    job = await make(stored, Wanted(events=EventFilter(), status="dead"))
+    rare = await make(stored, Wanted(events=EventFilter(key_prefix=b"mouse")))
+    woken: list[frozenset[LaneId]] = []
+    replaying = Replaying(stored.database, ReplicaId(b"r" * 16), wake=woken.append)
+
+    had_more = await replaying.step()
+
+    assert not had_more
+    assert [(await get(stored, each)).state for each in (job, rare)] == ["done", "done"]
+    assert (await get(stored, job)).looked_at == 251
+    assert woken == [frozenset({lane_id})]
+
+
 @pytest.mark.parametrize("state", ["paused", "cancelled"])
 async def test_a_job_that_is_not_running_does_nothing(stored: Stored, state: ReplayState) -> None:
     """Nor is it asked to."""
@@ -187,46 +250,6 @@ async def test_a_job_that_is_not_running_does_nothing(stored: Stored, state: Rep
     assert done.owed == 0
     async with stored.database.read() as connection:
         assert await replay.running(connection) == []
-
-
-async def test_a_dry_run_counts_what_a_job_would_owe(stored: Stored) -> None:
-    """And changes nothing."""
-    await stored.add_subscribed()
-    await record(stored, 5)
-    await end_all(stored, as_dead=2)
-
-    async with stored.database.read() as connection:
-        known = await configuration.load(connection)
-        everything = await replay_slice.count_deliveries(connection, DEFAULT_TENANT, EVERYTHING, known, most=100)
-        dead_ones = await replay_slice.count_deliveries(
-            connection, DEFAULT_TENANT, Wanted(events=EventFilter(), status="dead"), known, most=100
-        )
-
-    assert (everything, dead_ones) == (5, 2)
-    assert await stored.count("delivery") == 0
-
-
-async def test_replays_wait_while_live_traffic_is_behind(stored: Stored) -> None:
-    """What has been due for long goes first; then the job is done, and its lanes are woken."""
-    lane_id, _ = await stored.add_subscribed()
-    await record(stored, 2)
-    await end_all(stored)
-    job = await make(stored)
-    await stored.store.record([heard(make_event(50))])
-    await stored.execute(update(delivery).values(due_at=now(-60.0)))
-    await stored.execute(update(lane).values(**NO_MARK))
-    woken: list[frozenset[LaneId]] = []
-    replaying = Replaying(stored.database, ReplicaId(b"r" * 16), wake=woken.append)
-
-    had_more = await replaying.step()
-    behind = await get(stored, job)
-    await end_all(stored)
-    await replaying.step()
-
-    assert had_more
-    assert behind.looked_at == 0
-    assert (await get(stored, job)).state == "done"
-    assert woken == [frozenset({lane_id})]
 
 
 async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:

@@ -15,11 +15,8 @@ from app.store import keys, prune, sources
 from app.store.columns import now
 from app.store.database import Database
 from app.store.days import DAYS_AHEAD, SENTINEL, partition_name, partitions
-from app.store.events import EventFilter
 from app.store.migrate import migrate
 from app.store.partitions import PARENTS
-from app.store.replay import Wanted
-from app.store.replay import create as create_replay
 from app.store.schema import (
     api_key,
     attempt,
@@ -38,6 +35,7 @@ from app.store.schema import (
 from app.store.sources import NewSource
 from app.store.upkeep import Upkeep
 from tests.bed.stored import SOURCE, Stored, dead, delivered, heard, make_event, make_events, only_lease, owed_by
+from tests.contract.test_replay import make as make_replay
 
 OLD: Final = now(-40 * 86_400.0)
 QUIET: Final = {"events_per_second": 0.0}
@@ -208,8 +206,8 @@ async def let_all_be_old(stored: Stored) -> None:
         await stored.add_subscription(endpoint_id)
         await stored.delete_endpoint(endpoint_id, seconds_ago=40 * 86_400)
         await stored.execute(delete(lane).where(lane.c.endpoint_id == endpoint_id))
+        await make_replay(stored)
         async with stored.database.write() as connection:
-            await create_replay(connection, DEFAULT_TENANT, Wanted(events=EventFilter()), new_keys=False, total=0)
             made = await sources.create(connection, DEFAULT_TENANT, NewSource(name="x", kind="sqs", config={}))
             await connection.execute(insert(pulse).values(source_id=made.id, replica_id=b"r", seen_at=OLD, **QUIET))
     await stored.execute(update(source).values(deleted_at=OLD))
@@ -255,8 +253,7 @@ async def test_revoked_keys_go_but_never_the_last_sign_of_one(stored: Stored) ->
 
 async def test_a_running_replay_stays(stored: Stored) -> None:
     """However long ago it was made."""
-    async with stored.database.write() as connection:
-        await create_replay(connection, DEFAULT_TENANT, Wanted(events=EventFilter()), new_keys=False, total=0)
+    await make_replay(stored)
     await stored.execute(update(replay).values(created_at=OLD, updated_at=OLD))
 
     await Upkeep(stored.database).run_once()

@@ -37,7 +37,7 @@ async def test_a_dry_run_makes_nothing(api: Api) -> None:
     """It only counts."""
     counted = await api.ask.post(PATH, {"filter": {}, "dry_run": True})
 
-    assert (counted.status, counted.body) == (200, {"events": 0, "deliveries": 0})
+    assert (counted.status, counted.body) == (200, {"events": 0, "deliveries": 0, "counted_all": True})
     assert (await api.ask.get(PATH)).body["data"] == []
 
 
@@ -104,4 +104,4 @@ async def test_a_span_of_time_can_be_named(api: Api) -> None:
 
     made = await api.ask.post(PATH, {"filter": span, "dry_run": True})
 
-    assert (made.status, made.body) == (200, {"events": 0, "deliveries": 0})
+    assert (made.status, made.body) == (200, {"events": 0, "deliveries": 0, "counted_all": True})
