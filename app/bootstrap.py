@@ -82,6 +82,7 @@ class Gateway:
             attempt_days=settings.retention.attempt_days,
             dead_letter_days=settings.retention.dead_letter_days,
             quarantine_days=settings.retention.quarantine_days,
+            idempotency_hours=settings.retention.idempotency_hours,
         )
 
     async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:

@@ -131,6 +131,9 @@ class RetentionSettings(_Section):
     attempt_days: int = Field(default=30, ge=1, le=3650, description="attempts, by the day they were made")
     dead_letter_days: int = Field(default=30, ge=1, le=3650, description="dead letters, by when they were given up")
     quarantine_days: int = Field(default=30, ge=1, le=3650, description="the quarantine, by when it was last seen")
+    idempotency_hours: int = Field(
+        default=24, ge=1, le=8760, description="answers to requests with an Idempotency-Key; in hours"
+    )
 
 
 class Settings(BaseSettings):

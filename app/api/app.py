@@ -109,6 +109,7 @@ def _build(kinds: Kinds, *, serves_nouns: bool) -> FastAPI:
         api.add_middleware(layer)
     answers.install(api)
     api.state.methods_of = _methods_by_path(api)
+    api.state.under_way = set()
     _describe_once(api, kinds)
     return api
 

@@ -10,14 +10,15 @@ from app.api.state import State
 from app.domain.ids import TenantId
 from app.store import keys
 
-_bearer = HTTPBearer(
+bearer = HTTPBearer(
     scheme_name="key", description="An API key: `bucketpost keys create --name N` makes one.", auto_error=False
 )
 
 
-async def _tenant(
-    state: State, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+async def tenant_of(
+    state: State, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 ) -> TenantId:
+    """Tell whose key came with a request. Raises Problem."""
     if credentials is None:
         raise unauthorized(was_given=False)
     key = credentials.credentials.strip()
@@ -31,5 +32,5 @@ async def _tenant(
     return tenant_id
 
 
-Tenant = Annotated[TenantId, Depends(_tenant)]
+Tenant = Annotated[TenantId, Depends(tenant_of)]
 """The tenant whose key came with the request. A route that names it answers 401 to everybody else."""

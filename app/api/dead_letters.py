@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from app.api.auth import Tenant
 from app.api.errors import Problem, not_found, wrong_state
 from app.api.fields import id_in
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems
 from app.api.state import ApiState, State
 from app.aws.errors import AwsError
@@ -21,7 +22,7 @@ from app.sources import PullKind
 from app.sources.dead_letters import DeadLetterQueue, DeadLetterQueues, RedriveState
 from app.store import sources
 
-router = APIRouter(prefix="/sources/{source_id}/dead-letter-queues", tags=["sources"])
+router = APIRouter(prefix="/sources/{source_id}/dead-letter-queues", tags=["sources"], route_class=IdempotentRoute)
 
 RETRY_AFTER_SECONDS: Final = 5
 

@@ -11,6 +11,7 @@ from app.api.auth import Tenant
 from app.api.errors import not_found, wrong_state
 from app.api.fields import UtcTime, id_in
 from app.api.filters import EndpointIdParameter, EventIdParameter, SubscriptionIdParameter
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems
 from app.api.paging import Page, PageQuery, cut_page, read_cursor
 from app.api.state import State
@@ -21,7 +22,7 @@ from app.store.deliveries import Attempt, Delivery, DeliveryFilter
 from app.store.place import Place
 from app.store.retry import RetryAnswer, retry
 
-router = APIRouter(prefix="/deliveries", tags=["deliveries"])
+router = APIRouter(prefix="/deliveries", tags=["deliveries"], route_class=IdempotentRoute)
 
 
 class DeliveryQuery(PageQuery):

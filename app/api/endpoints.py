@@ -11,6 +11,7 @@ from app.api.bodies import JsonObject, drop_unchanged
 from app.api.endpoint_fields import EndpointFields, RetryFields, read_changed, read_new
 from app.api.errors import not_found
 from app.api.fields import UtcTime, id_in
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
@@ -21,7 +22,7 @@ from app.store import endpoints
 from app.store.epoch import lock_changes
 from app.store.place import Place
 
-router = APIRouter(prefix="/endpoints", tags=["endpoints"])
+router = APIRouter(prefix="/endpoints", tags=["endpoints"], route_class=IdempotentRoute)
 
 
 class EndpointView(BaseModel):

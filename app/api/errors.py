@@ -17,7 +17,7 @@ _LONGEST_POINTER: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """What is wrong with one field; `pointer` is a JSON pointer (RFC 6901), or names a query parameter."""
+    """What is wrong with one field; `pointer` is a JSON pointer (RFC 6901), or names a query parameter or header."""
 
     pointer: str
     detail: str
@@ -47,7 +47,7 @@ class Problem(Exception):  # noqa: N818 -- RFC 9457's word
 class FieldErrorBody(BaseModel):
     """What is wrong with one field."""
 
-    pointer: str = Field(description="JSON pointer into the body, or `/` and the name of a query parameter.")
+    pointer: str = Field(description="JSON pointer into the body, or `/` and the name of a query parameter or header.")
     detail: str = Field(description="What is wrong, for people.")
 
 
@@ -88,6 +88,39 @@ def not_found(noun: str) -> Problem:
 def wrong_state(detail: str) -> Problem:
     """Turn down what is not possible as things stand."""
     return Problem(HTTPStatus.CONFLICT, "wrong_state", detail)
+
+
+def bad_idempotency_key(header: str, longest: int) -> Problem:
+    """Turn down a key that cannot name a request."""
+    detail = f"{header} must be sent once, as 1 to {longest} printable ASCII characters."
+    errors = (FieldError(pointer=pointer_to((header,)), detail=detail),)
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_idempotency_key", detail, errors=errors)
+
+
+def idempotency_key_in_use(header: str) -> Problem:
+    """Turn down a key that names another request already."""
+    detail = f"This {header} was sent with another path or body: a new request needs a new key."
+    errors = (FieldError(pointer=pointer_to((header,)), detail=detail),)
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail, errors=errors)
+
+
+def in_progress() -> Problem:
+    """Turn down a request that is being served already."""
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "request_in_progress",
+        "A request with this Idempotency-Key is under way. Send it again in a moment.",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def answer_is_sealed() -> Problem:
+    """Turn down a request that was served, to whom its answer is not readable."""
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "answer_sealed",
+        "This was done already, for another API key: only that key can have the answer again.",
+    )
 
 
 def body_too_large(limit: int) -> Problem:

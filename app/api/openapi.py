@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.answers import MEDIA_TYPE
 from app.api.errors import ProblemBody
+from app.api.idempotency import HEADER, LONGEST_KEY, REPLAYED
 from app.api.state import Kinds
 
 Document = dict[str, Any]
@@ -23,6 +24,21 @@ _IS_PATCH: Final = "x-is-patch"
 _ALWAYS: Final = (401, 500, 503)
 # FastAPI's own account of a 422, which is not what is sent.
 _NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
+
+_FIRST_PROBLEM: Final = "400"
+_KEY_SCHEME: Final[Document] = {"key": []}
+_KEY_PARAMETER: Final = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"},
+    "description": "Names this request: sent again with the same key and body, it has no second effect and is answered "
+    "as the first time. Kept for a day unless set otherwise.",
+}
+_REPLAYED_HEADER: Final = {
+    "schema": {"type": "string", "enum": ["true"]},
+    "description": "There when the answer is that of an earlier request with this `Idempotency-Key`.",
+}
 
 # Taken out before the config is validated, so that no config ever holds it.
 _SECRET_WITHIN: Final = {
@@ -71,6 +87,7 @@ def describe(api: FastAPI, kinds: Kinds, bodies: Sequence[type[BaseModel]]) -> D
         view = schemas[f"{name.removesuffix('Fields')}View"]
         schemas[_patch_name(name)] = _patch_schema(schemas[name], view)
     _drop_foreign_422(document)
+    _declare_idempotency(document)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
 
@@ -96,6 +113,20 @@ def _declare_bodies(document: Document) -> set[str]:
             schema = {"schema": {"$ref": _REFERENCE.format(model=name)}}
             operation["requestBody"] = {"required": True, "content": dict.fromkeys(types, schema)}
     return patched
+
+
+def _declare_idempotency(document: Document) -> None:
+    """Tell of the header that every POST with an API key heeds, and of what may be answered to it."""
+    for path in document["paths"].values():
+        operation = path.get("post", {})
+        if _KEY_SCHEME not in operation.get("security", ()):
+            continue
+        operation.setdefault("parameters", []).append(_KEY_PARAMETER)
+        responses: Document = {str(status): each for status, each in problems(400, 409, 413, 422).items()}
+        responses |= operation["responses"]
+        for status in (each for each in responses if each < _FIRST_PROBLEM):
+            responses[status].setdefault("headers", {})[REPLAYED] = _REPLAYED_HEADER
+        operation["responses"] = dict(sorted(responses.items()))
 
 
 def _patch_name(model: str) -> str:

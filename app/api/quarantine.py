@@ -12,6 +12,7 @@ from app.api.auth import Tenant
 from app.api.bodies import JsonObject, validate
 from app.api.errors import Problem, not_found
 from app.api.fields import UtcTime
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems, takes
 from app.api.paging import Page, read_cursor, write_cursor
 from app.api.quarantine_fields import QuarantineBulkFields, QuarantineQuery, read_extent, write_extent
@@ -21,7 +22,7 @@ from app.store import clearing, quarantine
 from app.store.clearing import Cleared, Run
 from app.store.quarantine import Quarantined
 
-router = APIRouter(prefix="/quarantine", tags=["quarantine"])
+router = APIRouter(prefix="/quarantine", tags=["quarantine"], route_class=IdempotentRoute)
 
 _log = structlog.get_logger(__name__)
 

@@ -12,6 +12,7 @@ from app.api.bodies import JsonObject, merge_known, validate
 from app.api.errors import invalid_field, not_found, wrong_state
 from app.api.fields import UtcTime, id_in
 from app.api.filters import EndpointIdParameter, InstantParameter, SubscriptionIdParameter, TextParameter
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems, takes
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import State
@@ -22,7 +23,7 @@ from app.store.events import EventFilter
 from app.store.place import Place
 from app.store.replay import Replay, ReplayState, Wanted
 
-router = APIRouter(prefix="/replays", tags=["replays"])
+router = APIRouter(prefix="/replays", tags=["replays"], route_class=IdempotentRoute)
 
 # Callers wait for as long.
 COUNTING_SECONDS: Final = 5.0

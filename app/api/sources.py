@@ -9,6 +9,7 @@ from app.api.auth import Tenant
 from app.api.bodies import JsonObject
 from app.api.errors import not_found, wrong_state
 from app.api.fields import id_in
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.source_fields import SourceFields, has_token, make_token, read_changed, read_new
@@ -22,7 +23,7 @@ from app.store.place import Place
 from app.store.pulse import read_fare, read_fares
 from app.store.sources import NewSource
 
-router = APIRouter(prefix="/sources", tags=["sources"])
+router = APIRouter(prefix="/sources", tags=["sources"], route_class=IdempotentRoute)
 
 
 class SourcePage(Page[SourceView]):

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
@@ -11,8 +11,11 @@ from pydantic import BaseModel
 from app.domain.configuration import JSON, Format, Ordering
 from app.domain.ids import LaneId
 from app.ingest.push import Pushes
-from app.store.database import Database
+from app.store.joined import Transactions
 from app.store.reprocess import Reprocessing
+
+# The member of a scope that holds the state of one request alone.
+_OWN_STATE: Final = "bucketpost.state"
 
 
 class DestinationKind(Protocol):
@@ -63,7 +66,7 @@ class ApiState:
     `pushes` takes what stores and SNS push; a process that does not take events in has none.
     """
 
-    database: Database
+    database: Transactions
     destination_kinds: Mapping[str, DestinationKind]
     source_kinds: Mapping[str, SourceKind]
     allow_cidrs: Sequence[IPv4Network | IPv6Network]
@@ -82,9 +85,15 @@ class ApiState:
         return Kinds(destinations=self.destination_kinds, sources=self.source_kinds)
 
 
-async def _state(request: Request) -> ApiState:
-    state: ApiState = request.app.state.gateway
+async def state_of(request: Request) -> ApiState:
+    """Give the state that a request is answered with: the process's, or one of its own."""
+    state: ApiState = request.scope.get(_OWN_STATE) or request.app.state.gateway
     return state
 
 
-State = Annotated[ApiState, Depends(_state)]
+def use_state(request: Request, state: ApiState) -> None:
+    """Let the route of this request work with a state of its own."""
+    request.scope[_OWN_STATE] = state
+
+
+State = Annotated[ApiState, Depends(state_of)]

@@ -11,6 +11,7 @@ from app.api.auth import Tenant
 from app.api.bodies import JsonObject, drop_unchanged, merge_known, refuse_fields, validate
 from app.api.errors import Problem, invalid_field, not_found
 from app.api.fields import UtcTime, id_in
+from app.api.idempotency import IdempotentRoute
 from app.api.openapi import problems, takes, takes_patch_of
 from app.api.paging import Page, PageParameters, cut_page, read_cursor
 from app.api.state import ApiState, State
@@ -24,7 +25,7 @@ from app.store.epoch import lock_changes
 from app.store.place import Place
 from app.store.subscriptions import NewSubscription
 
-router = APIRouter(prefix="/subscriptions", tags=["subscriptions"])
+router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], route_class=IdempotentRoute)
 
 _READ_ONLY: Final = ("id", "created_at", "updated_at", "warnings")
 

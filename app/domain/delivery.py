@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from app.domain.configuration import Format
 from app.domain.event import StoredEvent
@@ -100,13 +101,21 @@ class Settlement:
     reached: bytes | None = None
 
 
+# So many lanes on trial a replica takes on at most, well more than may be tried at once: those it can only keep waiting
+# would take the places of healthy ones.
+TRIALS_HELD: Final = 128
+# Longer than a lane on trial waits for its one attempt and for what comes of it.
+LONGEST_TRIAL_SECONDS: Final = 600.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSurvey:
     """What a replica sees of the lanes, at one moment, by the database's clock.
 
-    `waiting`: lanes without a valid lease that have something due. `awake`: lanes this replica holds that
-    have something due. `active`: lanes leased by anyone or waiting. `replicas`: live ones, this one included; `rank`:
-    how many of them come before this one. `suspended`: lanes that nobody may have for now.
+    `waiting`: lanes without a valid lease that have something due, those on trial as far as this replica may have them.
+    `awake`: lanes this replica holds that have something due. `active`: lanes leased by anyone or waiting, those on
+    trial as far as all replicas may have them. `replicas`: live ones, this one included; `rank`: how many of them come
+    before this one. `suspended`: lanes that nobody may have for now.
     """
 
     waiting: int

@@ -109,7 +109,10 @@ class Outbox(Protocol):
         """Look at the lanes without changing anything, and note that this replica lives."""
 
     async def lease(self, limit: int) -> Sequence[Lease]:
-        """Claim up to `limit` waiting lanes, longest unserved first; no two replicas get the same one."""
+        """Claim up to `limit` waiting lanes, longest unserved first; no two replicas get the same one.
+
+        Of lanes on trial a replica gets no more than it then holds TRIALS_HELD of.
+        """
 
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
         """Prolong leases; the answer names those still held, every other one is lost."""

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import LaneId, QuarantineId, TenantId
 from app.store.columns import one_of
-from app.store.database import Database
+from app.store.joined import Transactions
 from app.store.place import Place
 from app.store.quarantine import Kept, QuarantineFilter, count_kept, find_oldest, newest_place
 from app.store.schema import quarantine
@@ -62,7 +62,7 @@ class Run:
     extent: Extent | None = None
 
 
-async def preview(database: Database, run: Run) -> int:
+async def preview(database: Transactions, run: Run) -> int:
     """Count what a run would come to."""
     async with database.read() as connection:
         extent = await _extent(connection, run)
@@ -70,7 +70,7 @@ async def preview(database: Database, run: Run) -> int:
 
 
 async def clear(
-    database: Database,
+    database: Transactions,
     run: Run,
     work: Callable[[Sequence[Kept]], Awaitable[Step]],
     *,
@@ -107,7 +107,7 @@ async def discard(connection: AsyncConnection, tenant_id: TenantId, quarantine_i
     return deleted.rowcount > 0
 
 
-async def discard_all(database: Database, run: Run, *, clock: Callable[[], float] = time.monotonic) -> Cleared:
+async def discard_all(database: Transactions, run: Run, *, clock: Callable[[], float] = time.monotonic) -> Cleared:
     """Delete what a filter takes, slice by slice."""
 
     async def work(found: Sequence[Kept]) -> Step:
@@ -152,7 +152,7 @@ async def _count(connection: AsyncConnection, run: Run, extent: Extent) -> int:
     return await count_kept(connection, run.tenant_id, wanted=run.wanted, between=(extent.after, extent.last))
 
 
-async def _interrupted(database: Database, run: Run, extent: Extent, cleared: Cleared) -> Cleared:
+async def _interrupted(database: Transactions, run: Run, extent: Extent, cleared: Cleared) -> Cleared:
     async with database.read() as connection:
         remaining = await _count(connection, run, extent)
     return replace(cleared, remaining=remaining, rest=extent if remaining else None)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Float,
+    FromClause,
     LargeBinary,
     Row,
     Select,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
-from app.domain.delivery import Health, LaneSurvey, Lease
+from app.domain.delivery import LONGEST_TRIAL_SECONDS, TRIALS_HELD, Health, LaneSurvey, Lease
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store import low_water, replicas
 from app.store.columns import FAR, now, one_of, one_of_named
@@ -47,9 +48,9 @@ async def survey(connection: AsyncConnection, replica: ReplicaId, *, lease_secon
     counts = (await connection.execute(count)).one()
     awake = (await connection.execute(mine)).scalars() if counts.mine else ()
     return LaneSurvey(
-        waiting=counts.waiting,
+        waiting=counts.waiting + min(counts.waiting_on_trial, max(0, TRIALS_HELD - counts.mine_on_trial)),
         awake=frozenset(LaneId(each) for each in awake),
-        active=counts.active,
+        active=counts.active + min(counts.active_on_trial, TRIALS_HELD * counts.replicas),
         replicas=counts.replicas,
         rank=counts.rank,
         suspended=counts.suspended,
@@ -61,9 +62,13 @@ def _survey_statements(replica: ReplicaId, lease_seconds: float) -> tuple[Select
     # Built once: each replica asks twenty times a second.
     is_leased, is_awake = lane.c.lease_until > now(), lane.c.wake_at <= now()
     is_mine = and_(lane.c.owner == replica, is_leased, is_awake)
+    is_active, on_trial = or_(is_leased, _is_waiting()), _counts_as_trial()
     count = select(
-        func.count().filter(_is_waiting()).label("waiting"),
-        func.count().filter(or_(is_leased, _is_waiting())).label("active"),
+        func.count().filter(_is_waiting(), ~on_trial).label("waiting"),
+        func.count().filter(_is_waiting(), on_trial).label("waiting_on_trial"),
+        func.count().filter(is_active, ~on_trial).label("active"),
+        func.count().filter(is_active, on_trial).label("active_on_trial"),
+        func.count().filter(lane.c.owner == replica, is_leased, on_trial).label("mine_on_trial"),
         func.count().filter(is_mine).label("mine"),
         func.count().filter(lane.c.breaker_until > now()).label("suspended"),
         replicas.count_live(LIVE_SHARE * lease_seconds).label("replicas"),
@@ -76,7 +81,7 @@ async def lease(
     connection: AsyncConnection, replica: ReplicaId, *, limit: int, lease_seconds: float
 ) -> Sequence[Lease]:
     """Claim waiting lanes, longest unserved first; those another replica is just looking at are passed over."""
-    in_order = list((await connection.execute(waiting_statement(limit))).scalars())
+    in_order = list((await connection.execute(waiting_statement(replica, limit))).scalars())
     if not in_order:
         return ()
     taken = await connection.execute(
@@ -92,18 +97,30 @@ async def lease(
             lane.c.latency_seconds,
             lane.c.recovering_until,
             lane.c.last_served,
-            _IS_ON_TRIAL.label("is_on_trial"),
+            _is_on_trial().label("is_on_trial"),
         )
     )
     claimed = {row.id: _lease(row) for row in taken}
     return [claimed[each] for each in in_order]
 
 
-def waiting_statement(limit: int) -> Select[int]:
-    """Build the search for lanes to lease, which locks what it finds; a test looks at its plan."""
+def waiting_statement(replica: ReplicaId, limit: int) -> Select[int]:
+    """Build the search for lanes to lease, which locks what it finds; a test looks at its plan.
+
+    Of those on trial it finds no more than the replica has room for, however long they have waited.
+    """
+    others = lane.alias("others")
+    is_mine = and_(others.c.owner == replica, others.c.lease_until > now())
+    # Those it holds come first, so that what is left of the places is for those that wait.
+    with_a_place = (
+        select(others.c.id)
+        .where(or_(is_mine, _is_waiting(others)), _counts_as_trial(others))
+        .order_by(others.c.lease_until <= now(), others.c.last_served, others.c.id)
+        .limit(TRIALS_HELD)
+    )
     return (
         select(lane.c.id)
-        .where(_is_waiting())
+        .where(_is_waiting(), or_(~_counts_as_trial(), lane.c.id.in_(with_a_place)))
         .order_by(lane.c.last_served, lane.c.id)
         .limit(limit)
         .with_for_update(key_share=True, skip_locked=True)
@@ -206,7 +223,7 @@ async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Healt
                 failures=each.failures,
                 failing_since=None if fares_well else func.coalesce(lane.c.failing_since, now()),
                 recovering_until=(
-                    case((_IS_ON_TRIAL, now() + outage + outage), else_=lane.c.recovering_until)
+                    case((_is_on_trial(), now() + outage + outage), else_=lane.c.recovering_until)
                     if fares_well
                     else lane.c.recovering_until
                 ),
@@ -294,8 +311,9 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
     return len(ids)
 
 
-# It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
-_IS_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false())
+def _is_on_trial(among: FromClause = lane) -> ColumnElement[bool]:
+    # It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
+    return func.coalesce(among.c.breaker_until >= among.c.failing_since, false())
 
 
 def _lease(row: Row[Any]) -> Lease:
@@ -311,13 +329,21 @@ def _lease(row: Row[Any]) -> Lease:
     )
 
 
-def _is_waiting() -> ColumnElement[bool]:
+def _is_waiting(among: FromClause = lane) -> ColumnElement[bool]:
     # The breaker has a column of its own: neither a hint nor the sweep may shorten it.
     return and_(
-        lane.c.lease_until <= now(),
-        lane.c.wake_at <= now(),
-        lane.c.breaker_until <= now(),
-        lane.c.is_stopped.is_(False),
+        among.c.lease_until <= now(),
+        among.c.wake_at <= now(),
+        among.c.breaker_until <= now(),
+        among.c.is_stopped.is_(False),
+    )
+
+
+def _counts_as_trial(among: FromClause = lane) -> ColumnElement[bool]:
+    # A success ends a trial here, an illness the lease. Who refuses what it gets does neither, and holds up nobody's
+    # trial for longer than this.
+    return and_(
+        _is_on_trial(among), or_(among.c.lease_until <= now(), among.c.last_served > now(-LONGEST_TRIAL_SECONDS))
     )
 
 

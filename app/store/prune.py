@@ -41,6 +41,7 @@ from app.store.schema import (
     endpoint,
     event,
     high_water,
+    idempotency_record,
     lane,
     pulse,
     quarantine,
@@ -53,7 +54,8 @@ from app.store.schema import (
 SLICE: Final = 1_000
 # Any age will do past which nobody believes a pulse.
 PULSE_SECONDS: Final = 3_600.0
-_DAY_SECONDS: Final = 86_400.0
+_DAY_HOURS: Final = 24
+_HOUR_SECONDS: Final = 3_600.0
 
 
 async def expired_event_days(connection: AsyncConnection, there: Iterable[date], retention_days: int) -> list[date]:
@@ -86,6 +88,17 @@ async def delete_old_dead_letters(connection: AsyncConnection, retention_days: i
 async def delete_old_quarantine(connection: AsyncConnection, retention_days: int) -> int:
     """Delete a slice of what was last seen before the retention. Gives how many."""
     return await _delete_oldest(connection, quarantine.c.id, quarantine.c.last_seen_at, retention_days)
+
+
+async def delete_old_idempotency_records(connection: AsyncConnection, retention_hours: int) -> int:
+    """Delete a slice of the requests remembered for longer than the retention. Gives how many."""
+    its = idempotency_record.c
+    old = select(its.tenant_id, its.key).where(its.made_at < _before_hours(retention_hours)).order_by(its.made_at)
+    # Asked again of the row itself: one begun anew meanwhile stays.
+    gone = delete(idempotency_record).where(
+        tuple_(its.tenant_id, its.key).in_(old.limit(SLICE)), its.made_at < _before_hours(retention_hours)
+    )
+    return (await connection.execute(gone)).rowcount
 
 
 async def delete_old_marks(connection: AsyncConnection, retention_days: int) -> int:
@@ -218,8 +231,12 @@ async def _delete_slice(connection: AsyncConnection, key: Column[bytes], *condit
 
 
 def _before(retention_days: int) -> ColumnElement[datetime]:
+    return _before_hours(retention_days * _DAY_HOURS)
+
+
+def _before_hours(retention_hours: int) -> ColumnElement[datetime]:
     # Read once a statement: PostgreSQL compares no index with a moving clock.
-    return select(now(-retention_days * _DAY_SECONDS)).scalar_subquery()
+    return select(now(-retention_hours * _HOUR_SECONDS)).scalar_subquery()
 
 
 async def _first_day_kept(connection: AsyncConnection, retention_days: int) -> date:

@@ -407,3 +407,18 @@ replay = Table(
     Column("ended_at", Instant),
     Index(None, "tenant_id", "created_at", "id"),
 )
+
+# What was answered to a request that came with an idempotency key. Without a status it is
+# under way until its lease ends.
+idempotency_record = Table(
+    "idempotency_record",
+    metadata,
+    Column("tenant_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("status", SmallInteger),
+    Column("answer", LargeBinary),
+    Column("lease_until", Instant, nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Index(None, "made_at"),
+)

@@ -18,6 +18,7 @@ from app.store.place import Place
 from app.store.record import RETENTION_DAYS
 
 PAUSE_SECONDS: Final = 3_600.0
+IDEMPOTENCY_HOURS: Final = 24
 _CHORE: Final = "upkeep"
 _CHORE_SECONDS: Final = 300.0
 # A replica that finds nothing to do has read a few rows of the catalogue.
@@ -38,7 +39,7 @@ _log = structlog.get_logger()
 class Upkeep:
     """Keeps one database in shape; every replica runs one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a span for each thing that is kept
         self,
         database: Database,
         *,
@@ -46,14 +47,16 @@ class Upkeep:
         attempt_days: int = RETENTION_DAYS,
         dead_letter_days: int = RETENTION_DAYS,
         quarantine_days: int = RETENTION_DAYS,
+        idempotency_hours: int = IDEMPOTENCY_HOURS,
     ) -> None:
-        """Take the database, and how many days events, attempts, dead letters and the quarantine are kept."""
+        """Take the database, and for how long events, attempts, dead letters, the quarantine and records are kept."""
         self._database = database
         self._owner = ReplicaId(secrets.token_bytes(ID_BYTES))
         self._event_days = event_days
         self._attempt_days = attempt_days
         self._dead_letter_days = dead_letter_days
         self._quarantine_days = quarantine_days
+        self._idempotency_hours = idempotency_hours
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do the upkeep now and then until told to stop, which cuts it short. An outage of the database passes."""
@@ -94,6 +97,7 @@ class Upkeep:
         # First what keeps days, and rows of other tables, from going.
         await self._delete_slices(prune.delete_old_dead_letters, self._dead_letter_days)
         await self._delete_slices(prune.delete_old_quarantine, self._quarantine_days)
+        await self._delete_slices(prune.delete_old_idempotency_records, self._idempotency_hours)
         await self._delete_slices(prune.delete_old_pulses, prune.PULSE_SECONDS)
         await self._delete_slices(prune.delete_old_marks, self._event_days)
         await self._delete_marks_of_no_lane()

@@ -202,6 +202,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_high_water_updated_at", "high_water", ["updated_at"])
     op.create_table(
+        "idempotency_record",
+        sa.Column("tenant_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("request_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.SmallInteger(), nullable=True),
+        sa.Column("answer", sa.LargeBinary(), nullable=True),
+        sa.Column("lease_until", Instant(), nullable=False),
+        sa.Column("made_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "key", name="pk_idempotency_record"),
+    )
+    op.create_index("ix_idempotency_record_made_at", "idempotency_record", ["made_at"])
+    op.create_table(
         "lane",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=False), nullable=False

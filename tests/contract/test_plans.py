@@ -11,7 +11,7 @@ from sqlalchemy import SelectBase, Update, select, text, update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.domain.delivery import Lease
-from app.domain.ids import EndpointId, LaneId
+from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store.columns import now
 from app.store.lanes import waiting_statement
 from app.store.owed import fetch_statement
@@ -23,6 +23,7 @@ from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored, heard, make_events
 
 ROWS = 30_000
+REPLICA = ReplicaId(b"r" * 16)
 # For each of 64 deliveries: itself, the way down to its event, its subscription; a third more for comfort.
 BUFFERS_OF_A_FETCH = 560
 # For each of a hundred events the way down two indexes, with some comfort.
@@ -134,7 +135,7 @@ async def test_leasing_and_sweeping_touch_lanes_alone(stored_on_postgres: Stored
     await fill(stored_on_postgres)
     await stored_on_postgres.execute(text("ANALYZE"))
 
-    lease_plan, lease_buffers = await explain(stored_on_postgres, waiting_statement(10), mode=mode)
+    lease_plan, lease_buffers = await explain(stored_on_postgres, waiting_statement(REPLICA, 10), mode=mode)
     sweep_plan, sweep_buffers = await explain(stored_on_postgres, sleeping_statement(), mode=mode)
 
     assert [node for node in lease_plan if node.get("Relation Name") == "delivery"] == []
@@ -187,7 +188,7 @@ async def test_sqlite_fetches_by_the_index(stored_on_sqlite: Stored) -> None:
 
 async def test_sqlite_leases_and_sweeps_by_lanes(stored_on_sqlite: Stored) -> None:
     """Neither reads the outbox from end to end."""
-    leasing = await explain_on_sqlite(stored_on_sqlite, waiting_statement(10))
+    leasing = await explain_on_sqlite(stored_on_sqlite, waiting_statement(REPLICA, 10))
     sweeping = await explain_on_sqlite(stored_on_sqlite, sleeping_statement())
 
     assert not [step for step in leasing if "delivery" in step]

@@ -44,9 +44,9 @@ def _open(_source: Source, _now: Now) -> NoReturn:
 class Pushed:
     """The API with a kind that is pushed to."""
 
-    def __init__(self, state: ApiState, key: str) -> None:
+    def __init__(self, state: ApiState, database: Database, key: str) -> None:
         self.state = state
-        self.database = state.database
+        self.database = database
         self._key = key
         self.ask = self.at(None)
 
@@ -70,7 +70,7 @@ async def pushed(database_url: str, make_state: Callable[[Database], ApiState]) 
     kinds = {**KINDS, "fake": PushKind(config=FakeConfig, road="s3", open=_open)}
     async with database.write() as connection:
         _, key = await keys.create(connection, name="test")
-    yield Pushed(replace(make_state(database), source_kinds=kinds), key)
+    yield Pushed(replace(make_state(database), source_kinds=kinds), database, key)
     await database.aclose()
 
 

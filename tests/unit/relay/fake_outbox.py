@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import takewhile
 from typing import Final
 
-from app.domain.delivery import Health, InOrder, LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import LONGEST_TRIAL_SECONDS, TRIALS_HELD, Health, InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.domain.order import family_of, place_of
@@ -47,6 +47,10 @@ class Lane:
     def is_on_trial(self) -> bool:
         """Tell whether it was suspended since it began to fail."""
         return self.failing_since is not None and self.breaker_until >= self.failing_since
+
+    def counts_as_trial(self, at: float) -> bool:
+        """Tell whether it takes one of a replica's places for lanes on trial."""
+        return self.is_on_trial and (self.lease_until <= at or self.last_served > at - LONGEST_TRIAL_SECONDS)
 
     def is_waiting(self, at: float) -> bool:
         """Tell whether it may be leased."""
@@ -186,14 +190,17 @@ class ReplicaOutbox:
         shared.seen_at[self._replica] = at
         lanes = shared.lanes.values()
         live = [each for each, seen in shared.seen_at.items() if seen > at - LIVE_SHARE * shared.lease_seconds]
+        waiting = [each for each in lanes if each.is_waiting(at)]
+        active = [each for each in lanes if each.lease_until > at or each.is_waiting(at)]
+        on_trial = sum(each.counts_as_trial(at) for each in active)
         return LaneSurvey(
-            waiting=sum(each.is_waiting(at) for each in lanes),
+            waiting=len(self._may_have(waiting, at)),
             awake=frozenset(
                 each.id
                 for each in lanes
                 if each.owner == self._replica and each.lease_until > at and each.wake_at <= at
             ),
-            active=sum(each.lease_until > at or each.is_waiting(at) for each in lanes),
+            active=len(active) - on_trial + min(on_trial, TRIALS_HELD * len(live)),
             replicas=len(live),
             rank=sum(each < self._replica for each in live),
             suspended=sum(each.breaker_until > at for each in lanes),
@@ -204,7 +211,7 @@ class ReplicaOutbox:
         await self._travel("lease")
         at = now()
         waiting = [each for each in self._shared.lanes.values() if each.is_waiting(at)]
-        taken = sorted(waiting, key=lambda each: (each.last_served, each.id))[:limit]
+        taken = self._may_have(waiting, at)[:limit]
         for lane in taken:
             lane.owner, lane.fence, lane.last_served = self._replica, lane.fence + 1, at
             lane.lease_until = at + self._shared.lease_seconds
@@ -220,6 +227,15 @@ class ReplicaOutbox:
             )
             for each in taken
         ]
+
+    def _may_have(self, waiting: Sequence[Lane], at: float) -> list[Lane]:
+        """Give what may be leased, longest unserved first, and of lanes on trial as many as there is room for."""
+        lanes = self._shared.lanes.values()
+        held = sum(each.owner == self._replica and each.lease_until > at and each.counts_as_trial(at) for each in lanes)
+        in_order = sorted(waiting, key=lambda each: (each.last_served, each.id))
+        on_trial = [each for each in in_order if each.counts_as_trial(at)][: max(0, TRIALS_HELD - held)]
+        tried_next = {each.id for each in on_trial}
+        return [each for each in in_order if not each.counts_as_trial(at) or each.id in tried_next]
 
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
         """See the port."""

@@ -8,9 +8,10 @@ from statistics import quantiles
 import pytest
 
 from app.domain.configuration import Endpoint
-from app.domain.delivery import Owed
-from app.domain.ids import TenantId
+from app.domain.delivery import TRIALS_HELD, Health, Owed
+from app.domain.ids import LaneId, TenantId
 from app.domain.outcome import Outcome
+from app.relay.breaker import THRESHOLD
 from tests.unit.relay.fake_destination import DELIVERED, FAILED
 from tests.unit.relay.fake_outbox import FakeOutbox
 from tests.unit.relay.receivers import Receivers
@@ -101,6 +102,32 @@ async def test_slow_receivers_do_not_slow_the_others_down(others: int, takes: fl
     assert clock.slowest <= usual + GRACE_SECONDS
     # A quarter of 512 slots for the slow ones, a twentieth for those on trial.
     assert clock.most_of_others <= 128 + 25
+
+
+@in_virtual_time
+async def test_receivers_on_trial_leave_lanes_to_the_others() -> None:
+    """More of them hang than a process can try, and than it holds lanes; each has been suspended before."""
+    outbox, set_up = lanes(len(HEALTHY) + 1_500)
+    receivers = Receivers(
+        takes=lambda lane: 0.01 if lane in HEALTHY else 15.0,
+        answer=lambda lane: DELIVERED if lane in HEALTHY else Outcome(kind="timed_out", latency_seconds=15.0),
+    )
+    clock = Clock(outbox, receivers)
+    usual = await alone()
+    for lane_id in range(len(HEALTHY) + 1, len(outbox.lanes) + 1):
+        lane = outbox.lanes[LaneId(lane_id)]
+        lane.failing_since, lane.breaker_until = now() - 3_600.0, now()
+        lane.health = Health(failures=THRESHOLD, latency_seconds=15.0)
+        outbox.owe(make_owed(lane_id))
+
+    async with Replica(outbox, set_up, receivers):
+        await clock.run(40.0)
+        held = sum(outbox.holders().values())
+        outbox.debts.clear()
+
+    assert clock.slowest <= usual + GRACE_SECONDS
+    assert clock.most_of_others == 25
+    assert held <= TRIALS_HELD + len(HEALTHY)
 
 
 @in_virtual_time
