@@ -1,6 +1,7 @@
 """Lanes with a reorder window, and marks, over both databases: what the store says is older goes first, if it can."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any, Final
@@ -269,6 +270,40 @@ async def test_what_a_person_asks_for_has_no_place(stored: Stored, was: str) -> 
     assert answer.answer == "owed"
     (anew,) = await fetched(outbox, lease)
     assert (owed.place is None, anew.place is None) == (False, True)
+
+
+async def ask_for(stored: Stored, owed: Owed) -> None:
+    """Let a person ask for a retry."""
+    async with stored.database.write() as connection:
+        await retry.retry(connection, DEFAULT_TENANT, owed.key)
+
+
+async def test_one_that_held_up_its_object_and_is_asked_for_goes_first(stored: Stored) -> None:
+    """What waited for it came before it and is newer: it goes on waiting, and not for ever."""
+    outbox, lease = await leased(stored, 2, 1, late="drop")
+    older, _ = await fetched(outbox, lease)
+    await outbox.settle([replace(dead(lease, older), blocks=True)])
+    assert await fetched(outbox, lease) == []
+
+    await ask_for(stored, older)
+
+    anew, newer = await fetched(outbox, lease)
+    assert numbers_of([anew, newer]) == [1, 2]
+    assert anew.place != older.place, "it could be dropped"
+    assert newer.place is not None
+
+
+async def test_one_that_is_asked_for_in_its_window_does_not_wait_for_those_that_waited_for_it(stored: Stored) -> None:
+    """They came before it and nothing holds them up any more, so all go at once."""
+    outbox, lease = await leased(stored, 2)
+    await record(stored, 1)
+    assert await fetched(outbox, lease) == []
+    key = (await stored.rows("delivery", "id"))[-1].delivery_key
+
+    async with stored.database.write() as connection:
+        await retry.retry(connection, DEFAULT_TENANT, key)
+
+    assert numbers_of(await fetched(outbox, lease)) == [2, 1]
 
 
 async def test_marks_past_the_retention_and_of_deleted_endpoints_go(stored: Stored) -> None:
