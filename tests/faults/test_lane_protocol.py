@@ -246,6 +246,22 @@ class LaneProtocol(RuleBasedStateMachine):
         """Let an endpoint be deleted."""
         self._move(self._play.people.delete_endpoint(self._stage.set_ups[lane]))
 
+    @precondition(lambda self: choices.deleted(self._play)[0] < MOST_CHANGES)
+    @rule(number=_replica, verdicts=_verdicts, other=_replica, steps=st.integers(2, 9), lasts=st.booleans())
+    def delete_while_sending(
+        self, number: int, verdicts: list[Verdict | None], other: int, steps: int, *, lasts: bool
+    ) -> None:
+        """Let an endpoint be deleted with sends under way, and be swept before they are written down."""
+        sender, sweeper = self._play.replicas[number], self._play.replicas[other]
+        if not self._move(self._play.send_all(sender, verdicts)):
+            return
+        self._move(self._play.people.delete_endpoint(_one(choices.sending(self._play, sender), steps)))
+        self._move(self._play.sweep(sweeper, steps=steps))
+        if lasts:
+            self._move(self._play.pass_time(keeps_leases=True))
+            self._move(self._play.sweep(self._play.replicas[other - 1], steps=TO_THE_END))
+        self._move(self._play.settle(sender, most=MOST_DEBTS, steps=TO_THE_END))
+
     @rule(lane=_lane)
     def stop_or_start(self, lane: int) -> None:
         """Let an endpoint be paused, or go on."""

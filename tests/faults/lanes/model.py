@@ -1,104 +1,20 @@
 """What the lane protocol promises, without SQL: what each move may change, and what receivers may see of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-from app.domain.delivery import InOrder, Lease, Owed, Settlement
+from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.event import Event
 from app.domain.identity import delivery_key
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId, SubscriptionId
 from app.domain.order import place_of
+from tests.faults.lanes.ledger import Debt, ModelLane
 from tests.faults.lanes.seen import Seen, SeenRow
-from tests.faults.lanes.stage import TICK_SECONDS, SetUp, Terms
-from tests.faults.lanes.turns import heads, is_older
+from tests.faults.lanes.stage import TICK_SECONDS, SetUp
+from tests.faults.lanes.turns import Look, heads, is_older
 
-Status = Literal["pending", "delivered", "dead", "cancelled"]
 # From so many rows a look, what is due and may go is all in the answer; with fewer, others may stand in front.
 WHOLE_LOOK: Final = 50
-
-
-@dataclass(slots=True, kw_only=True)
-class Debt:
-    """A delivery, as it should be. `wait` is how long it may not be tried.
-
-    `told` is the place of its event, `place` the one that counts for its turn: nothing overtakes by what a person asked
-    for. `tick` is when it was recorded: what has the same was recorded within a window.
-    """
-
-    lane_id: LaneId
-    subscription_id: SubscriptionId
-    told: bytes | None
-    place: bytes | None
-    tick: int
-    row_id: int = 0
-    order_key: int | None = None
-    status: Status = "pending"
-    tries: int = 0
-    failures: int = 0
-    history: int = 0
-    blocks: bool = False
-    is_old: bool = False
-    is_late: bool = False
-    wait: float = 0.0
-    accepted_under: list[tuple[LaneId, int]] = field(default_factory=list)
-
-
-@dataclass(slots=True, kw_only=True)
-class ModelLane:
-    """A lane, as it should be."""
-
-    terms: Terms
-    owner: ReplicaId | None = None
-    fence: int = 0
-    is_leased: bool = False
-    is_stopped: bool = False
-    suspended: float = 0.0
-    # Of a deleted endpoint: the claim there was, and when that was.
-    last_fence: int | None = None
-    deleted_at: int = 0
-    is_gone: bool = False
-
-    @property
-    def is_free(self) -> bool:
-        """Whether anybody may lease it, if it is awake."""
-        return not self.is_leased and not self.is_stopped and self.suspended <= 0 and not self.is_gone
-
-    @property
-    def is_deleted(self) -> bool:
-        """Whether its endpoint was deleted."""
-        return self.last_fence is not None
-
-    @property
-    def by_turn(self) -> bool:
-        """Whether what is older may overtake."""
-        return self.terms.window_seconds > 0
-
-    @property
-    def in_order(self) -> InOrder | None:
-        """How a holder reads it."""
-        if self.terms.ordering == "none":
-            return None
-        return InOrder(is_reordered=self.by_turn, with_marks=self.terms.late != "deliver")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """A lane at the moment it was looked at: its rows, those its reader has in memory, those that could be sent."""
-
-    rows: Sequence[SeenRow]
-    leave_out: frozenset[int]
-    fit: frozenset[int]
-    by_turn: bool
-
-    def heads(self, at_hand: Iterable[int]) -> list[SeenRow]:
-        """Give what goes next of each object when this is at hand."""
-        there = set(at_hand)
-        return heads([row for row in self.rows if row.id not in there], by_turn=self.by_turn)
-
-    def may_follow(self, row_id: int, at_hand: Iterable[int]) -> bool:
-        """Tell whether a row can be sent when this has gone before it."""
-        return row_id in self.fit and row_id in {row.id for row in self.heads(at_hand)}
 
 
 class Model:

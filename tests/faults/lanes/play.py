@@ -13,11 +13,12 @@ from app.domain.verdict import Verdict
 from app.relay.marks import part_late
 from tests.bed.stored import changed, heard, make_event
 from tests.faults.lanes.board import Board, Following, UnderWay
-from tests.faults.lanes.model import WHOLE_LOOK, Look, Model
+from tests.faults.lanes.model import WHOLE_LOOK, Model
 from tests.faults.lanes.people import People
 from tests.faults.lanes.replica import Holding, Replica, Sent, settlement_of, settlement_of_late
 from tests.faults.lanes.seen import Seen
 from tests.faults.lanes.stage import TICK_SECONDS, Stage
+from tests.faults.lanes.turns import Look
 
 # An object, and what its store says of the order; None where that is nothing.
 Change = tuple[int, int | None]

@@ -19,6 +19,8 @@ from tests.bed.stored import BROKEN, Stored, delivered
 
 # Shorter than a tick of a play, and longer than any play.
 LEASE_SECONDS: Final = 5_000.0
+# So few that other moves come in between slices.
+CANCELLED_AT_ONCE: Final = 2
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -75,7 +77,7 @@ class Replica:
 
     def crash(self) -> None:
         """Forget everything."""
-        self.outbox = self._stored.outbox(lease_seconds=LEASE_SECONDS)
+        self.outbox = self._stored.outbox(lease_seconds=LEASE_SECONDS, cancelled_at_once=CANCELLED_AT_ONCE)
         self.id = self.outbox._replica
         self.holdings = []
 

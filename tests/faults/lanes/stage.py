@@ -54,7 +54,6 @@ MINDING_PLACES: Final = (
     Terms(ordering="key", window_seconds=HALF_TICK_SECONDS),
     Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, on_dead="block"),
     Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="mark"),
-    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="mark", on_dead="block"),
     Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="drop"),
     Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="drop", on_dead="block"),
     Terms(ordering="key", late="mark"),
