@@ -7,7 +7,7 @@ success reported under a lost lease takes no lane, and then finds the delivery i
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import Row, case, delete, exists, func, select, union_all, update
+from sqlalchemy import Row, case, delete, exists, func, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -110,8 +110,8 @@ async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: Deliver
         .where(delivery.c.delivery_key == key, delivery.c.tenant_id == tenant_id)
         .values(
             due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()),
-            # One that blocked is owed anew, with a fresh schedule.
-            owed_at=case((delivery.c.blocks, now()), else_=delivery.c.owed_at),
+            # One that blocked is owed anew, with a fresh schedule; one in its window waits for its end no more.
+            owed_at=case((or_(delivery.c.blocks, delivery.c.owed_at > now()), now()), else_=delivery.c.owed_at),
             failures=case((delivery.c.blocks, 0), else_=delivery.c.failures),
             blocks=False,
             # What a person asks for is sent, however late. One that others waited for still goes before them.
