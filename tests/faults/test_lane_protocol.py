@@ -21,9 +21,10 @@ REPLICAS: Final = 3
 MOST_DEBTS: Final = 75
 MOST_CHANGES: Final = 2
 IS_LONG: Final = is_long()
-# The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
+# The short form plays the same plays each time; the long one new ones, and says how to play again what failed. A long
+# play takes about a second of a core: 500 take some ten minutes on each database.
 SETTINGS: Final = settings(
-    max_examples=900 if IS_LONG else 70,
+    max_examples=500 if IS_LONG else 55,
     stateful_step_count=50 if IS_LONG else 25,
     derandomize=not IS_LONG,
     print_blob=True,
