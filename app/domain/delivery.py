@@ -54,7 +54,8 @@ class Owed:
     handed out.
     `order_key` is shared by deliveries of the lane that must go one after the other.
     `place` is the event's, noted when it was recorded for an endpoint that minds places; None for what a person asked
-    for since. `mark` is the newest place that the receiver had of its object when this was handed out.
+    for since, and its family alone where others of its object waited for that. `mark` is the newest place that the
+    receiver had of its object when this was handed out.
     One that `is_late` is older than that, and to be sent with a word about it.
     `stored` is None when the event is no longer kept: then it is dead with reason `expired`.
     """

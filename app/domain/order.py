@@ -17,6 +17,8 @@ _AMAZON: Final[frozenset[Dialect]] = frozenset({"aws", "eventbridge"})
 _NANOSECONDS: Final[frozenset[Dialect]] = frozenset({"minio", "rustfs"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+# A place begins with its family; that alone is a place before all others of the family.
+FAMILY_BYTES: Final = 1
 # Numbers wider than this are nothing any store writes.
 _NUMBER_DIGITS: Final = 64
 # Added to a time, so that no number is negative: longer than from year 1 to 1970.

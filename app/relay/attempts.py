@@ -83,7 +83,7 @@ class Attempts:
                 and endpoint.ordering != "none"
                 and endpoint.on_dead == "block"
             ),
-            reached=_reached(endpoint, owed) if verdict.status == "delivered" else None,
+            reached=reached_with(endpoint, owed) if verdict.status == "delivered" else None,
         )
 
     def drop(self, lease: Lease, owed: Owed) -> Settlement:
@@ -141,7 +141,8 @@ class Attempts:
         )
 
 
-def _reached(endpoint: Endpoint, owed: Owed) -> bytes | None:
+def reached_with(endpoint: Endpoint, owed: Owed) -> bytes | None:
+    """Give the place that a receiver comes to with a delivery, where its endpoint looks for late ones."""
     is_of_use = endpoint.late != "deliver" and owed.order_key is not None
     return place_of(owed.stored.event) if is_of_use and owed.stored else None
 

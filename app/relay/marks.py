@@ -1,9 +1,12 @@
 """How far the receiver has come with the objects that a lane has in memory: each row knows it as of its reading."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 
+from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed, Settlement
-from app.domain.order import family_of, is_before, place_of
+from app.domain.identity import ORDER_KEY_OF_ALL
+from app.domain.order import FAMILY_BYTES, family_of, is_before, place_of
 
 
 class Marks:
@@ -30,3 +33,25 @@ class Marks:
         if place is None or row.order_key is None:
             return False
         return is_before(place, row.mark) or is_before(place, self._reached.get((row.order_key, family_of(place))))
+
+
+def part_late(
+    endpoint: Endpoint, rows: Sequence[Owed], *, is_late: Callable[[Owed], bool]
+) -> tuple[list[Owed], list[Owed]]:
+    """Give what is to be sent, with what comes late marked, and what this endpoint does not want any more."""
+    to_send: list[Owed] = []
+    unwanted: list[Owed] = []
+    looks = endpoint.ordering == "key" and endpoint.late != "deliver"
+    for row in rows:
+        # Those recorded before the endpoint kept the order of objects stand in one row, whatever their objects.
+        comes_late = looks and row.order_key != ORDER_KEY_OF_ALL and is_late(row)
+        if comes_late and endpoint.late == "drop" and not _is_asked_for(row):
+            unwanted.append(row)
+        else:
+            to_send.append(replace(row, is_late=True) if comes_late else row)
+    return to_send, unwanted
+
+
+def _is_asked_for(row: Owed) -> bool:
+    """Tell whether a person asked for a row: it has no place of its own any more, and is sent however late."""
+    return row.place is None or len(row.place) <= FAMILY_BYTES

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
-from app.domain.identity import ORDER_KEY_OF_ALL
 from app.relay.breaker import Doubt
 from app.relay.health import LaneHealth
+from app.relay.marks import part_late
 from app.relay.pace import Pace
 from app.relay.retry_budget import RetryBudget, slide_seconds
 from app.relay.slots import Berth
@@ -142,23 +142,9 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
-        in_time, dropped = self._part_late(endpoint, wanted)
-        return [*(await self._try(endpoint, in_time) if in_time else ()), *dropped]
-
-    def _part_late(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
-        """Mark deliveries that come late, and end those that this endpoint does not want then."""
-        to_send: list[Owed] = []
-        dropped: list[Settlement] = []
-        looks = endpoint.ordering == "key" and endpoint.late != "deliver"
-        for row in rows:
-            # Those recorded before the endpoint kept the order of objects stand in one row, whatever their objects.
-            is_late = looks and row.order_key != ORDER_KEY_OF_ALL and self._window.is_late(row)
-            # One that a person asked for has no place: it is sent.
-            if is_late and endpoint.late == "drop" and row.place is not None:
-                dropped.append(self._tools.attempts.drop(self._lease, row))
-            else:
-                to_send.append(replace(row, is_late=True) if is_late else row)
-        return to_send, dropped
+        to_send, unwanted = part_late(endpoint, wanted, is_late=self._window.is_late)
+        dropped = [self._tools.attempts.drop(self._lease, row) for row in unwanted]
+        return [*(await self._try(endpoint, to_send) if to_send else ()), *dropped]
 
     async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()

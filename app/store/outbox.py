@@ -12,7 +12,7 @@ from app.store.database import Database, is_partition_missing
 from app.store.in_order import park
 from app.store.partitions import make_days
 from app.store.patience import PATIENCE, Patience
-from app.store.sweep import Sweep
+from app.store.sweep import CANCELLED_AT_ONCE, Sweep
 
 # How often all replicas together sweep at most; each one asks every second.
 SWEEP_PAUSE_SECONDS: Final = 0.5
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class SqlOutbox:
     """The port Outbox over one database, for one replica."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- who it is, and how long and how much it may do, each by name
         self,
         database: Database,
         replica: ReplicaId,
@@ -32,16 +32,18 @@ class SqlOutbox:
         lease_seconds: float,
         sweep_pause_seconds: float = SWEEP_PAUSE_SECONDS,
         patience: Patience = PATIENCE,
+        cancelled_at_once: int = CANCELLED_AT_ONCE,
     ) -> None:
         """Take the database, the id of this replica's life (a new one each start), and how long a lease holds.
 
-        `patience` says when an endpoint that fails is disabled, and when a source is called stalled.
+        `patience` says when an endpoint that fails is disabled, and when a source is called stalled; a sweep cancels
+        in slices of `cancelled_at_once`.
         """
         self._database = database
         self._replica = replica
         self._lease_seconds = lease_seconds
         self._sweep_pause_seconds = sweep_pause_seconds
-        self._sweep = Sweep(database, replica, patience)
+        self._sweep = Sweep(database, replica, patience, slice_rows=cancelled_at_once)
         self._noted_at = float("-inf")
 
     async def inherit(self) -> None:

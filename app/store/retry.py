@@ -7,13 +7,15 @@ success reported under a lost lease takes no lane, and then finds the delivery i
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import Row, case, delete, exists, select, union_all, update
+from sqlalchemy import Row, case, delete, exists, func, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId, TenantId
+from app.domain.order import FAMILY_BYTES
 from app.store import history
 from app.store.columns import now
+from app.store.in_order import unpark
 from app.store.schema import attempt, dead_letter, delivery, endpoint, lane, subscription
 
 RetryAnswer = Literal["owed", "unknown", "ended", "unsubscribed"]
@@ -41,6 +43,9 @@ async def retry(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryK
     await _owe_anew(connection, tenant_id, key)
     if not await _hasten(connection, tenant_id, key):
         return Retry(answer="ended")
+    if place.order_key is not None:
+        # Those that waited for it may come before it now, and are then what it waits for.
+        await unpark(connection, {(LaneId(place.lane_id), int(place.order_key))})
     return Retry(answer="owed", lane_id=LaneId(place.lane_id))
 
 
@@ -48,7 +53,7 @@ async def _find(connection: AsyncConnection, tenant_id: TenantId, key: DeliveryK
     found = await connection.execute(
         union_all(
             *(
-                select(table.c.lane_id, table.c.endpoint_id, table.c.subscription_id).where(
+                select(table.c.lane_id, table.c.order_key, table.c.endpoint_id, table.c.subscription_id).where(
                     table.c.delivery_key == key, table.c.tenant_id == tenant_id
                 )
                 for table in (delivery, dead_letter)
@@ -105,11 +110,12 @@ async def _hasten(connection: AsyncConnection, tenant_id: TenantId, key: Deliver
         .where(delivery.c.delivery_key == key, delivery.c.tenant_id == tenant_id)
         .values(
             due_at=case((delivery.c.due_at < now(), delivery.c.due_at), else_=now()),
-            # One that blocked is owed anew, with a fresh schedule.
-            owed_at=case((delivery.c.blocks, now()), else_=delivery.c.owed_at),
+            # One that blocked is owed anew, with a fresh schedule; one in its window waits for its end no more.
+            owed_at=case((or_(delivery.c.blocks, delivery.c.owed_at > now()), now()), else_=delivery.c.owed_at),
             failures=case((delivery.c.blocks, 0), else_=delivery.c.failures),
             blocks=False,
-            place=None,  # what a person asks for is sent, however late
+            # What a person asks for is sent, however late. One that others waited for still goes before them.
+            place=case((delivery.c.blocks, func.substr(delivery.c.place, 1, FAMILY_BYTES)), else_=None),
         )
     )
     return found.rowcount > 0

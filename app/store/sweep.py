@@ -42,8 +42,9 @@ _log = structlog.get_logger(__name__)
 class Sweep:
     """One replica's part in the sweep."""
 
-    def __init__(self, database: Database, replica: ReplicaId, patience: Patience) -> None:
+    def __init__(self, database: Database, replica: ReplicaId, patience: Patience, *, slice_rows: int) -> None:
         self._database = database
+        self._slice_rows = slice_rows
         self._replica = replica
         self._patience = patience
         self._walked_to = 0
@@ -116,10 +117,11 @@ class Sweep:
         ]
         slices_left = _SLICES_A_SWEEP
         for owed_through in through:
-            count = CANCELLED_AT_ONCE
-            while count == CANCELLED_AT_ONCE and slices_left:
-                count = await self._database.write_again(partial(_cancel_slice, owed_through=owed_through))
-                slices_left -= count == CANCELLED_AT_ONCE
+            count = self._slice_rows
+            while count == self._slice_rows and slices_left:
+                cancel = partial(_cancel_slice, owed_through=owed_through, rows=self._slice_rows)
+                count = await self._database.write_again(cancel)
+                slices_left -= count == self._slice_rows
         async with self._database.read() as connection:
             is_any_emptied = await _is_any_emptied(connection)
         if is_any_emptied:
@@ -221,15 +223,15 @@ async def _is_any_emptied(connection: AsyncConnection) -> bool:
     return bool(found.scalar_one())
 
 
-async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool]) -> int:
+async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool], rows: int) -> int:
     # First the lanes: a settle locks them first, too, and what waited for a row is woken under that lock.
     held = await connection.execute(
-        select(delivery.c.lane_id).where(owed_through, delivery.c.order_key.is_not(None)).limit(CANCELLED_AT_ONCE)
+        select(delivery.c.lane_id).where(owed_through, delivery.c.order_key.is_not(None)).limit(rows)
     )
     await lanes.lock(connection, {LaneId(each) for each in held.scalars()})
     # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
     found = await connection.execute(
-        select(delivery.c.id).where(owed_through).limit(CANCELLED_AT_ONCE).with_for_update(skip_locked=True)
+        select(delivery.c.id).where(owed_through).limit(rows).with_for_update(skip_locked=True)
     )
     ids = list(found.scalars())
     if not ids:

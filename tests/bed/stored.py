@@ -23,6 +23,7 @@ from app.store.low_water import NO_MARK
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
 from app.store.schema import configuration_epoch, delivery, endpoint, lane, metadata, source, subscription
+from app.store.sweep import CANCELLED_AT_ONCE
 
 LEASE_SECONDS = 60.0
 SOURCE = SourceId(b"s" * 16)
@@ -39,10 +40,15 @@ class Stored:
         self.database = database
         self.store = SqlEventStore(database)
 
-    def outbox(self, *, lease_seconds: float = LEASE_SECONDS) -> SqlOutbox:
+    def outbox(self, *, lease_seconds: float = LEASE_SECONDS, cancelled_at_once: int = CANCELLED_AT_ONCE) -> SqlOutbox:
         """Make another replica's outbox."""
-        replica = ReplicaId(secrets.token_bytes(16))
-        return SqlOutbox(self.database, replica, lease_seconds=lease_seconds, sweep_pause_seconds=0.0)
+        return SqlOutbox(
+            self.database,
+            ReplicaId(secrets.token_bytes(16)),
+            lease_seconds=lease_seconds,
+            sweep_pause_seconds=0.0,
+            cancelled_at_once=cancelled_at_once,
+        )
 
     async def add_endpoint(
         self,

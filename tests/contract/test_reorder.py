@@ -1,6 +1,7 @@
 """Lanes with a reorder window, and marks, over both databases: what the store says is older goes first, if it can."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any, Final
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.domain.delivery import InOrder, Lease, Owed, Settlement
-from app.domain.ids import DEFAULT_TENANT
+from app.domain.ids import DEFAULT_TENANT, DeliveryKey
 from app.domain.order import is_before, place_of
 from app.domain.verdict import LATE
 from app.store import retry
@@ -269,6 +270,51 @@ async def test_what_a_person_asks_for_has_no_place(stored: Stored, was: str) -> 
     assert answer.answer == "owed"
     (anew,) = await fetched(outbox, lease)
     assert (owed.place is None, anew.place is None) == (False, True)
+
+
+async def ask_for(stored: Stored, key: DeliveryKey) -> None:
+    """Let a person ask for a retry."""
+    async with stored.database.write() as connection:
+        await retry.retry(connection, DEFAULT_TENANT, key)
+
+
+async def test_one_that_held_up_its_object_and_is_asked_for_goes_first(stored: Stored) -> None:
+    """What waited for it came before it and is newer: it goes on waiting, and not for ever."""
+    outbox, lease = await leased(stored, 2, 1, late="drop")
+    older, _ = await fetched(outbox, lease)
+    await outbox.settle([replace(dead(lease, older), blocks=True)])
+    assert await fetched(outbox, lease) == []
+
+    await ask_for(stored, older.key)
+
+    anew, newer = await fetched(outbox, lease)
+    assert numbers_of([anew, newer]) == [1, 2]
+    assert anew.place != older.place, "it could be dropped"
+    assert newer.place is not None
+
+
+async def test_one_that_is_asked_for_in_its_window_does_not_wait_for_those_that_waited_for_it(stored: Stored) -> None:
+    """They came before it and nothing holds them up any more, so all go at once."""
+    outbox, lease = await leased(stored, 2)
+    await record(stored, 1)
+    assert await fetched(outbox, lease) == []
+
+    await ask_for(stored, (await stored.rows("delivery", "id"))[-1].delivery_key)
+
+    assert numbers_of(await fetched(outbox, lease)) == [2, 1]
+
+
+async def test_one_that_was_asked_for_and_put_off_goes_with_the_one_before_it(stored: Stored) -> None:
+    """Its own window is over since it was asked for: what is left of the window of the other is not waited for."""
+    outbox, lease = await leased(stored, 9)
+    await record(stored, 1, 2, key=DOG)
+    _, first, second = (row.delivery_key for row in await stored.rows("delivery", "id"))
+    await ask_for(stored, second)
+    assert numbers_of(await fetched(outbox, lease)) == [9]
+
+    await ask_for(stored, first)
+
+    assert sorted(each or 0 for each in numbers_of(await fetched(outbox, lease))) == [1, 2, 9]
 
 
 async def test_marks_past_the_retention_and_of_deleted_endpoints_go(stored: Stored) -> None:

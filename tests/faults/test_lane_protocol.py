@@ -14,16 +14,17 @@ from tests.bed.faults.figures import Figures, is_long
 from tests.bed.postgres import Databases
 from tests.faults.lanes import choices
 from tests.faults.lanes.model import WHOLE_LOOK
-from tests.faults.lanes.play import HALF_TICK_SECONDS, TO_THE_END, Play
-from tests.faults.lanes.stage import LANES, Stage
+from tests.faults.lanes.play import TO_THE_END, Change, Play
+from tests.faults.lanes.stage import HALF_TICK_SECONDS, LANES, MINDING_PLACES, Stage, Terms
 
 REPLICAS: Final = 3
-MOST_DEBTS: Final = 60
+MOST_DEBTS: Final = 75
 MOST_CHANGES: Final = 2
 IS_LONG: Final = is_long()
-# The short form plays the same plays each time; the long one new ones, and says how to play again what failed.
+# The short form plays the same plays each time; the long one new ones, and says how to play again what failed. A long
+# play takes about a second of a core: 500 take some ten minutes on each database.
 SETTINGS: Final = settings(
-    max_examples=900 if IS_LONG else 70,
+    max_examples=500 if IS_LONG else 55,
     stateful_step_count=50 if IS_LONG else 25,
     derandomize=not IS_LONG,
     print_blob=True,
@@ -47,6 +48,9 @@ _verdict = st.one_of(
     st.just(Verdict(status="dead", reason="exhausted")),
 )
 _verdicts = st.lists(_verdict, min_size=1, max_size=4)
+# Stores say little of some changes, and the same of two now and then.
+_change = st.tuples(st.integers(0, 1), st.one_of(st.integers(1, 9), st.integers(1, 9), st.sampled_from([None, 5])))
+_changes = st.lists(_change, min_size=1, max_size=3)
 
 
 class LaneProtocol(RuleBasedStateMachine):
@@ -57,21 +61,22 @@ class LaneProtocol(RuleBasedStateMachine):
         self._run_until_done, self._stage, self._count = run, stage, count
         self._has_failed = False
         self._run(stage.clear())
-        self._play = Play(stage, self._run(stage.look()), replicas=REPLICAS)
 
-    @initialize(objects=st.lists(st.integers(0, 1), min_size=1, max_size=3))
-    def begin(self, objects: list[int]) -> None:
+    @initialize(changes=_changes, terms=st.sampled_from(MINDING_PLACES))
+    def begin(self, changes: list[Change], terms: Terms) -> None:
         """Let something be owed, and somebody have begun to work on it."""
-        self._move(self._play.record(objects, again=0, steps=TO_THE_END))
+        self._run(self._stage.agree([*LANES[:-1], terms]))
+        self._play = Play(self._stage, self._run(self._stage.look()), replicas=REPLICAS)
+        self._move(self._play.record(changes, again=0, steps=TO_THE_END))
         self._move(self._play.lease(self._play.replicas[0], len(LANES), steps=TO_THE_END))
         for replica, holding in self._play.holdings:
             self._move(self._play.read(replica, holding, WHOLE_LOOK, steps=TO_THE_END))
 
     @precondition(lambda self: len(self._play.model.debts) < MOST_DEBTS)
-    @rule(objects=st.lists(st.integers(0, 1), min_size=1, max_size=3), again=st.integers(0, 2), steps=_steps)
-    def record(self, objects: list[int], again: int, steps: int) -> None:
+    @rule(changes=_changes, again=st.integers(0, 2), steps=_steps)
+    def record(self, changes: list[Change], again: int, steps: int) -> None:
         """Let events be heard, some again."""
-        self._move(self._play.record(objects, again=min(again, len(self._play.events)), steps=steps))
+        self._move(self._play.record(changes, again=min(again, len(self._play.events)), steps=steps))
 
     @precondition(lambda self: bool(choices.waiting(self._play)))
     @rule(number=_replica, limit=st.integers(1, len(LANES)), steps=_steps)
@@ -122,9 +127,9 @@ class LaneProtocol(RuleBasedStateMachine):
         self._move(self._play.abandon(self._play.under_way[-1]))
         retriable = choices.retriable(self._play)
         if meanwhile == "retry" and retriable:
-            self._move(self._play.retry(retriable[-1]))
+            self._move(self._play.people.retry(retriable[-1]))
         elif meanwhile == "record":
-            self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+            self._move(self._play.record([(0, 3), (1, 3)], again=0, steps=TO_THE_END))
         elif meanwhile == "serve":
             self._move(self._play.serve(self._play.replicas[other], [None]))
         self._move(self._play.settle(replica, most=MOST_DEBTS, steps=TO_THE_END))
@@ -136,7 +141,7 @@ class LaneProtocol(RuleBasedStateMachine):
         self._move(self._play.send_all(replica, verdicts))
         able = [holding for each, holding in choices.reading_settlers(self._play) if each is replica]
         if able:
-            self._move(self._play.record([0, 1], again=0, steps=TO_THE_END))
+            self._move(self._play.record([(0, 3), (1, 3)], again=0, steps=TO_THE_END))
             before = list(self._play.under_way)
             self._move(self._play.read(replica, _one(able, which), WHOLE_LOOK, steps=steps))
             reading = [each for each in self._play.under_way if each not in before]
@@ -216,30 +221,52 @@ class LaneProtocol(RuleBasedStateMachine):
     @rule(which=_which)
     def retry(self, which: int) -> None:
         """Let a person ask for a retry."""
-        self._move(self._play.retry(_one(choices.retriable(self._play), which)))
+        self._move(self._play.people.retry(_one(choices.retriable(self._play), which)))
 
     @precondition(lambda self: bool(choices.young(self._play)))
     @rule(which=_which)
     def grow_old(self, which: int) -> None:
         """Let a delivery be older than its endpoint allows."""
-        self._move(self._play.grow_old(_one(choices.young(self._play), which)))
+        self._move(self._play.people.grow_old(_one(choices.young(self._play), which)))
 
-    @precondition(lambda self: len(self._play.model.deleted) < MOST_CHANGES)
+    @precondition(lambda self: choices.deleted(self._play)[1] < MOST_CHANGES)
     @rule(lane=_lane)
     def delete_subscription(self, lane: int) -> None:
         """Let a subscription be deleted."""
-        self._move(self._play.delete_subscription(self._stage.set_ups[lane]))
+        self._move(self._play.people.delete_subscription(self._stage.set_ups[lane]))
 
     @precondition(lambda self: len(self._play.model.lane_of) < len(LANES) + MOST_CHANGES)
     @rule(lane=_lane)
     def add_subscription(self, lane: int) -> None:
         """Let an endpoint be subscribed once more."""
-        self._move(self._play.add_subscription(self._stage.set_ups[lane]))
+        self._move(self._play.people.add_subscription(self._stage.set_ups[lane]))
+
+    @precondition(lambda self: choices.deleted(self._play)[0] < 1)
+    @rule(lane=_lane)
+    def delete_endpoint(self, lane: int) -> None:
+        """Let an endpoint be deleted."""
+        self._move(self._play.people.delete_endpoint(self._stage.set_ups[lane]))
+
+    @precondition(lambda self: choices.deleted(self._play)[0] < MOST_CHANGES)
+    @rule(number=_replica, verdicts=_verdicts, other=_replica, steps=st.integers(2, 9), lasts=st.booleans())
+    def delete_while_sending(
+        self, number: int, verdicts: list[Verdict | None], other: int, steps: int, *, lasts: bool
+    ) -> None:
+        """Let an endpoint be deleted with sends under way, and be swept before they are written down."""
+        sender, sweeper = self._play.replicas[number], self._play.replicas[other]
+        if not self._move(self._play.send_all(sender, verdicts)):
+            return
+        self._move(self._play.people.delete_endpoint(_one(choices.sending(self._play, sender), steps)))
+        self._move(self._play.sweep(sweeper, steps=steps))
+        if lasts:
+            self._move(self._play.pass_time(keeps_leases=True))
+            self._move(self._play.sweep(self._play.replicas[other - 1], steps=TO_THE_END))
+        self._move(self._play.settle(sender, most=MOST_DEBTS, steps=TO_THE_END))
 
     @rule(lane=_lane)
     def stop_or_start(self, lane: int) -> None:
         """Let an endpoint be paused, or go on."""
-        self._move(self._play.stop_or_start(self._stage.set_ups[lane]))
+        self._move(self._play.people.stop_or_start(self._stage.set_ups[lane]))
 
     def teardown(self) -> None:
         """Let all that is owed come to an end, once nothing befalls the replicas any more."""

@@ -7,7 +7,8 @@ from typing import Any
 from tests.faults.lanes.gates import Operation
 from tests.faults.lanes.model import Model
 from tests.faults.lanes.replica import Replica
-from tests.faults.lanes.stage import Seen, Stage
+from tests.faults.lanes.seen import Seen
+from tests.faults.lanes.stage import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from app.domain.ids import DeliveryKey, LaneId
 from tests.faults.lanes.play import Play
 from tests.faults.lanes.replica import Holding, Replica
+from tests.faults.lanes.stage import SetUp
 
 MOST_OLD = 2
 
@@ -53,4 +54,17 @@ def young(play: Play) -> list[DeliveryKey]:
     """Name deliveries that may grow too old, as long as few are."""
     pending = {key: debt for key, debt in play.model.debts.items() if debt.status == "pending"}
     is_enough = sum(debt.is_old for debt in pending.values()) >= MOST_OLD
-    return [] if is_enough else [key for key, debt in pending.items() if not debt.is_old]
+    # A window ends where age begins: what is still in its window does not grow old.
+    return [] if is_enough else [key for key, debt in pending.items() if not debt.is_old and debt.wait <= 0]
+
+
+def sending(play: Play, replica: Replica) -> list[SetUp]:
+    """Give the endpoints that a replica has something under way to."""
+    theirs = {each.lease.lane_id for each in replica.holdings if each.sent}
+    return [each for each in play.stage.set_ups if each.lane_id in theirs]
+
+
+def deleted(play: Play) -> tuple[int, int]:
+    """Count the endpoints that were deleted, and the subscriptions that were on their own."""
+    gone = {lane_id for lane_id, lane in play.model.lanes.items() if lane.is_deleted}
+    return len(gone), sum(play.model.lane_of[each] not in gone for each in play.model.deleted)

@@ -8,19 +8,21 @@ from collections.abc import Sequence
 
 from app.domain.delivery import InOrder, Lease, Owed
 from app.domain.event import Event
-from app.domain.identity import delivery_key
-from app.domain.ids import DeliveryKey, EventId, LaneId
+from app.domain.ids import EventId, LaneId
 from app.domain.verdict import Verdict
-from tests.bed.stored import heard, make_event
+from app.relay.marks import part_late
+from tests.bed.stored import changed, heard, make_event
 from tests.faults.lanes.board import Board, Following, UnderWay
-from tests.faults.lanes.model import WHOLE_LOOK, Look, Model
-from tests.faults.lanes.replica import Holding, Replica, Sent, settlement_of
-from tests.faults.lanes.stage import Seen, SetUp, Stage
+from tests.faults.lanes.model import WHOLE_LOOK, Model
+from tests.faults.lanes.people import People
+from tests.faults.lanes.replica import Holding, Replica, Sent, settlement_of, settlement_of_late
+from tests.faults.lanes.seen import Seen
+from tests.faults.lanes.stage import TICK_SECONDS, Stage
+from tests.faults.lanes.turns import Look
 
-# Moments are told apart by spans that no play takes, however slow the machine or odd its clock: a tick is longer than a
-# lease, and what waits for half a tick, or one and a half, is due between two of them.
-TICK_SECONDS = 10_000
-HALF_TICK_SECONDS = 5_000.0
+# An object, and what its store says of the order; None where that is nothing.
+Change = tuple[int, int | None]
+
 TO_THE_END = 100
 _ROUNDS_AT_THE_END = 10
 
@@ -32,6 +34,7 @@ class Play:
         self.stage = stage
         self.model = Model(stage.set_ups)
         self.board = Board(stage, self.model, seen)
+        self.people = People(stage, self.model, self.board)
         self.replicas = [Replica(stage.stored) for _ in range(replicas)]
         self.events: list[Event] = []
         self._written: set[EventId] = set()
@@ -59,11 +62,9 @@ class Play:
         """Cut something off: nobody learns what became of it."""
         await self.board.abandon(going)
 
-    async def record(self, objects: Sequence[int], *, again: int, steps: int) -> None:
+    async def record(self, changes: Sequence[Change], *, again: int, steps: int) -> None:
         """Let new events be heard, with some that were heard before."""
-        fresh = [
-            make_event(len(self.events) + number, key=f"object-{each}".encode()) for number, each in enumerate(objects)
-        ]
+        fresh = [_event(len(self.events) + number, *each) for number, each in enumerate(changes)]
         said = [*self.events[len(self.events) - again :], *fresh]
         self.events += fresh
         await self.board.start(
@@ -82,7 +83,7 @@ class Play:
             replica.outbox.lease(limit),
             Following(
                 done=lambda leases, before: self.model.lease(replica.id, leases, limit, before),
-                answered=lambda leases: replica.take_over(leases, ordered=self._ordered),
+                answered=lambda leases: replica.take_over(leases, orders=self._orders),
             ),
             actor=replica,
             steps=steps,
@@ -112,16 +113,13 @@ class Play:
         holding.window.begin_look()
         lease, leave_out = holding.lease, holding.window.row_ids
         looks: list[Look] = []
-        fetch = replica.outbox.fetch(
-            lease, limit=limit, leave_out=leave_out, in_order=InOrder() if holding.is_ordered else None
-        )
+        fetch = replica.outbox.fetch(lease, limit=limit, leave_out=leave_out, in_order=holding.in_order)
         await self.board.start(
             ("turn", lease),
             fetch,
             Following(
                 stepped=lambda seen: looks.append(self.model.look(lease.lane_id, leave_out, seen)),
-                # Looks and puttings off take turns, and the last look is what is answered.
-                done=lambda rows, _: self.model.fetched(rows, looks[-1 - (len(looks) + 1) % 2], limit),
+                done=lambda rows, _: self.model.fetched(lease.lane_id, rows, looks, limit),
                 answered=lambda rows: self._has_read(holding, rows),
                 dropped=lambda: self._has_read(holding, ()),
             ),
@@ -145,10 +143,17 @@ class Play:
 
     def send(self, holding: Holding, verdicts: Sequence[Verdict | None]) -> None:
         """Let a holder send what goes next; a verdict for what a receiver refuses, None for what it accepts."""
+        endpoint = self.stage.endpoints[holding.lease.lane_id]
         for owed, verdict in zip(holding.window.take(len(verdicts)), verdicts, strict=False):
-            self.model.sent(holding.lease, owed, self.seen, is_accepted=verdict is None)
-            blocks = verdict is not None and verdict.status == "dead" and self._blocks(holding.lease)
-            settlement = settlement_of(holding.lease, owed, verdict, blocks=blocks)
+            to_send, unwanted = part_late(endpoint, [owed], is_late=holding.window.is_late)
+            is_late = bool(unwanted) or to_send[0].is_late
+            known = holding.reached.get(owed.order_key)
+            self.model.came(owed, is_late=is_late, is_dropped=bool(unwanted), known=known)
+            if unwanted:
+                settlement = settlement_of_late(holding.lease, owed)
+            else:
+                self.model.sent(holding.lease, owed, self.seen, is_accepted=verdict is None)
+                settlement = settlement_of(holding.lease, endpoint, owed, verdict)
             holding.sent.append(Sent(owed=owed, settlement=settlement))
 
     async def settle(self, replica: Replica, *, most: int, steps: int) -> None:
@@ -212,7 +217,7 @@ class Play:
 
     async def pass_time(self, *, keeps_leases: bool) -> None:
         """Let time pass: all leases run out, or none, as when their holders prolonged them."""
-        self.model.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
+        self.model.pass_time(keeps_leases=keeps_leases)
         await self.stage.pass_time(TICK_SECONDS, keeps_leases=keeps_leases)
         await self.board.look()
 
@@ -228,38 +233,6 @@ class Play:
                 self.send(holding, [None])
             if holding.sent:
                 await self.settle(other, most=TO_THE_END, steps=TO_THE_END)
-
-    async def retry(self, key: DeliveryKey) -> None:
-        """Let a person ask for a retry."""
-        self.model.retry(key)
-        await self.stage.retry(key)
-        await self.board.look()
-
-    async def grow_old(self, key: DeliveryKey) -> None:
-        """Let a delivery be too old."""
-        self.model.debts[key].is_old = self.model.debts[key].status == "pending"
-        await self.stage.grow_old(key)
-        await self.board.look()
-
-    async def delete_subscription(self, set_up: SetUp) -> None:
-        """Let a person delete an endpoint's newest subscription."""
-        theirs = [each for each in self.model.living if self.model.lane_of[each] == set_up.lane_id]
-        if theirs:
-            self.model.deleted.add(theirs[-1])
-            await self.stage.stored.delete_subscription(theirs[-1])
-            await self.board.look()
-
-    async def add_subscription(self, set_up: SetUp) -> None:
-        """Let a person subscribe an endpoint once more."""
-        if set_up.other_subscription_id not in self.model.lane_of:
-            self.model.lane_of[set_up.other_subscription_id] = set_up.lane_id
-            await self.stage.subscribe_once_more(set_up)
-
-    async def stop_or_start(self, set_up: SetUp) -> None:
-        """Let a person pause an endpoint, or let it go on."""
-        lane = self.model.lanes[set_up.lane_id]
-        lane.is_stopped = not lane.is_stopped
-        await self.stage.stop_or_start(set_up.endpoint_id, is_paused=lane.is_stopped)
 
     async def serve(self, replica: Replica, verdicts: Sequence[Verdict | None]) -> bool:
         """Let a replica work as it does when nothing is in its way; False when there was nothing to send."""
@@ -283,7 +256,7 @@ class Play:
             await self.abandon(going)
         for set_up in self.stage.set_ups:
             if self.model.lanes[set_up.lane_id].is_stopped:
-                await self.stop_or_start(set_up)
+                await self.people.stop_or_start(set_up)
         last = self.replicas[0]
         for _ in range(_ROUNDS_AT_THE_END):
             if not self.seen.rows:
@@ -291,7 +264,7 @@ class Play:
             await self.pass_time(keeps_leases=False)
             await self.sweep(last, steps=TO_THE_END)
             for key in [row.key for row in self.seen.rows if row.blocks]:
-                await self.retry(key)
+                await self.people.retry(key)
             while await self.serve(last, [None] * WHOLE_LOOK):
                 pass
         raise AssertionError(f"{len(self.seen.rows)} deliveries never come to an end")
@@ -304,8 +277,7 @@ class Play:
     def _recorded(self, said: Sequence[Event]) -> None:
         new = [each for each in said if each.id not in self._written]
         self._written.update(each.id for each in new)
-        living = self.model.living
-        self.model.record((delivery_key(event.id, wanted), wanted) for event in new for wanted in living)
+        self.model.record(new)
 
     def _renewed(self, replica: Replica, leases: Sequence[Lease], held: frozenset[LaneId]) -> None:
         for each in replica.holdings:
@@ -314,19 +286,24 @@ class Play:
 
     def _has_read(self, holding: Holding, rows: Sequence[Owed]) -> None:
         holding.turn = None
-        if not holding.is_lost:
+        if self.model.lanes[holding.lease.lane_id].is_deleted:
+            holding.window.forget_queue()
+        elif not holding.is_lost:
             holding.take_in(rows, self.model.living)
 
     def _settled(self, batch: Sequence[tuple[Holding, Sent]], lost: frozenset[LaneId]) -> None:
         for holding, sent in batch:
             holding.settled(sent, is_kept=holding.lease.lane_id not in lost)
 
-    def _blocks(self, lease: Lease) -> bool:
-        return any(each.lane_id == lease.lane_id and each.on_dead == "block" for each in self.stage.set_ups)
-
     @property
-    def _ordered(self) -> list[LaneId]:
-        return [lane_id for lane_id, lane in self.model.lanes.items() if lane.is_ordered]
+    def _orders(self) -> dict[LaneId, InOrder]:
+        orders = {lane_id: lane.in_order for lane_id, lane in self.model.lanes.items()}
+        return {lane_id: each for lane_id, each in orders.items() if each is not None}
+
+
+def _event(number: int, object_: int, sequence: int | None) -> Event:
+    sequencer = None if sequence is None else f"{sequence:018X}"
+    return changed(make_event(number, key=f"object-{object_}".encode()), sequencer=sequencer)
 
 
 def _expect(expected: frozenset[LaneId], answer: frozenset[LaneId]) -> None:

@@ -1,31 +1,66 @@
 """The database the lane protocol is played over: set up once, emptied for each play, looked at after each move."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Table, delete, func, insert, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.configuration import OnDead, Ordering
-from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, LaneId, ReplicaId, SubscriptionId
+from app.domain.configuration import Endpoint, Late, OnDead, Ordering
+from app.domain.ids import DEFAULT_TENANT, DeliveryKey, EndpointId, LaneId, SubscriptionId
+from app.store import endpoints
 from app.store.columns import EPOCH, FAR, now
 from app.store.epoch import bump_epoch
 from app.store.low_water import NO_MARK
 from app.store.migrate import migrate
 from app.store.partitions import make_days
 from app.store.retry import Retry, retry
-from app.store.schema import attempt, chore, dead_letter, delivery, endpoint, event, lane, subscription
+from app.store.schema import attempt, chore, dead_letter, delivery, endpoint, event, high_water, lane, subscription
 from tests.bed.stored import Stored
 from tests.faults.lanes.gates import GatedDatabase
+from tests.faults.lanes.seen import Seen, look
 
-LANES: Final[tuple[tuple[Ordering, OnDead], ...]] = (
-    ("none", "skip"),
-    ("key", "skip"),
-    ("key", "block"),
-    ("endpoint", "skip"),
+# Moments are told apart by spans that no play takes, however slow the machine or odd its clock: a tick is longer than a
+# lease, and what waits for half a tick, or one and a half, is due between two of them.
+TICK_SECONDS: Final = 10_000
+HALF_TICK_SECONDS: Final = 5_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How an endpoint wants the deliveries of an object: in which order, and what becomes of late and of dead ones."""
+
+    ordering: Ordering
+    on_dead: OnDead = "skip"
+    window_seconds: float = 0.0
+    late: Late = "deliver"
+
+    @property
+    def minds_places(self) -> bool:
+        """Whether it matters where the store puts an event among those of its object."""
+        return self.window_seconds > 0 or self.late != "deliver"
+
+
+LANES: Final = (
+    Terms(ordering="none"),
+    Terms(ordering="key"),
+    Terms(ordering="key", on_dead="block"),
+    Terms(ordering="endpoint"),
+    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS),
 )
-_OLD_SECONDS: Final = 6 * 86_400.0
+# The last lane has one of these in each play.
+MINDING_PLACES: Final = (
+    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS),
+    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, on_dead="block"),
+    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="mark"),
+    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="drop"),
+    Terms(ordering="key", window_seconds=HALF_TICK_SECONDS, late="drop", on_dead="block"),
+    Terms(ordering="key", late="mark"),
+    Terms(ordering="key", late="drop", on_dead="block"),
+)
+# However much time a play lets pass, only what it makes old is older than this.
+_MAX_AGE_SECONDS: Final = 100_000_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,49 +71,7 @@ class SetUp:
     lane_id: LaneId
     subscription_id: SubscriptionId
     other_subscription_id: SubscriptionId
-    ordering: Ordering
-    on_dead: OnDead
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenRow:
-    """A row of the outbox."""
-
-    id: int
-    lane_id: LaneId
-    key: DeliveryKey
-    subscription_id: SubscriptionId
-    order_key: int | None
-    tries: int
-    failures: int
-    blocks: bool
-    is_due: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenLane:
-    """A lane's row."""
-
-    owner: ReplicaId | None
-    fence: int
-    is_leased: bool
-    is_awake: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What stands in the database at one moment; endings and the number of tries by delivery."""
-
-    rows: tuple[SeenRow, ...]
-    lanes: Mapping[LaneId, SeenLane]
-    dead_letters: frozenset[DeliveryKey]
-    endings: Mapping[DeliveryKey, tuple[str, ...]]
-    history: Mapping[DeliveryKey, int]
-
-    @property
-    def sleeping_over_due(self) -> list[LaneId]:
-        """Name the lanes that sleep although something is due."""
-        return [row.lane_id for row in self.rows if row.is_due and not self.lanes[row.lane_id].is_awake]
+    terms: Terms
 
 
 class Stage:
@@ -88,58 +81,63 @@ class Stage:
         self.database = GatedDatabase(url)
         self.stored = Stored(self.database)
         self.set_ups: list[SetUp] = []
+        # As a replica knows them; those that were deleted since, too.
+        self.endpoints: dict[LaneId, Endpoint] = {}
 
     async def prepare(self) -> None:
         """Migrate and set up one lane of each kind."""
         await migrate(self.database)
         await self.database.write_again(make_days)
         await self.stored.add_source()
-        for number, (ordering, on_dead) in enumerate(LANES):
-            endpoint_id = await self.stored.add_endpoint(ordering=ordering, on_dead=on_dead)
+        for number, terms in enumerate(LANES):
+            endpoint_id = await self.stored.add_endpoint(ordering=terms.ordering)
             self.set_ups.append(
                 SetUp(
                     endpoint_id=endpoint_id,
                     lane_id=await self.stored.lane_of(endpoint_id),
                     subscription_id=await self._subscribe(endpoint_id, 2 * number),
                     other_subscription_id=await self._subscribe(endpoint_id, 2 * number + 1),
-                    ordering=ordering,
-                    on_dead=on_dead,
+                    terms=terms,
                 )
             )
+        await self.stored.execute(update(endpoint).values(max_age_seconds=_MAX_AGE_SECONDS))
 
     async def clear(self) -> None:
-        """Make everything as it was after `prepare`."""
+        """Make everything as it was after `prepare`, but for the terms."""
         others = subscription.c.id.in_([each.other_subscription_id for each in self.set_ups])
         async with self.database.write() as connection:
             await bump_epoch(connection)
-            for table in (delivery, attempt, dead_letter, event):
+            for table in (delivery, attempt, dead_letter, event, high_water):
                 await connection.execute(delete(table))
             await connection.execute(update(subscription).values(deleted_at=None, emptied_at=None))
             await connection.execute(update(subscription).where(others).values(deleted_at=EPOCH, emptied_at=EPOCH))
-            await connection.execute(update(endpoint).values(is_paused=False))
-            await connection.execute(
-                update(lane).values(
-                    owner=None,
-                    fence=0,
-                    lease_until=EPOCH,
-                    wake_at=FAR,
-                    last_served=EPOCH,
-                    is_stopped=False,
-                    breaker_until=EPOCH,
-                    **NO_MARK,
-                )
-            )
+            await connection.execute(update(endpoint).values(is_paused=False, deleted_at=None))
+            await connection.execute(delete(lane))
+            await connection.execute(insert(lane), [_new_lane(each) for each in self.set_ups])
             await connection.execute(update(chore).values(owner=None, lease_until=EPOCH, due_at=EPOCH))
 
+    async def agree(self, terms: Sequence[Terms]) -> None:
+        """Let each endpoint have its terms."""
+        self.set_ups = [replace(each, terms=its) for each, its in zip(self.set_ups, terms, strict=True)]
+        async with self.database.write() as connection:
+            await bump_epoch(connection)
+            for each in self.set_ups:
+                await connection.execute(
+                    update(endpoint)
+                    .where(endpoint.c.id == each.endpoint_id)
+                    .values(
+                        ordering=each.terms.ordering,
+                        on_dead=each.terms.on_dead,
+                        reorder_window_seconds=each.terms.window_seconds,
+                        late=each.terms.late,
+                    )
+                )
+            self.endpoints = {each.lane_id: each for each in await endpoints.read_all(connection)}
+
     async def look(self) -> Seen:
-        """Read all of it."""
+        """Read all that a play sees."""
         async with self.database.read() as connection:
-            return Seen(
-                rows=await _rows(connection),
-                lanes=await _lanes(connection),
-                dead_letters=frozenset((await connection.execute(select(dead_letter.c.delivery_key))).scalars()),
-                **await _history(connection),
-            )
+            return await look(connection)
 
     async def pass_time(self, seconds: int, *, keeps_leases: bool) -> None:
         """Let the database's clock move on: everything it knows lies further back."""
@@ -173,12 +171,16 @@ class Stage:
     async def grow_old(self, key: DeliveryKey) -> None:
         """Let a delivery be older than its endpoint allows."""
         await self.stored.execute(
-            update(delivery).where(delivery.c.delivery_key == key).values(owed_at=now(-_OLD_SECONDS))
+            update(delivery).where(delivery.c.delivery_key == key).values(owed_at=now(-2 * _MAX_AGE_SECONDS))
         )
 
     async def retry(self, key: DeliveryKey) -> Retry:
         """Let a person ask for a retry."""
         return await self.database.write_again(lambda connection: retry(connection, DEFAULT_TENANT, key))
+
+    async def delete_endpoint(self, endpoint_id: EndpointId) -> None:
+        """Let a person delete an endpoint."""
+        await self.database.write_again(lambda connection: endpoints.delete(connection, DEFAULT_TENANT, endpoint_id))
 
     async def stop_or_start(self, endpoint_id: EndpointId, *, is_paused: bool) -> None:
         """Pause an endpoint, or let it go on."""
@@ -196,9 +198,10 @@ class Stage:
         return subscription_id
 
 
-# Everything by which the protocol tells what is over, and what is to come. Not how old a delivery is: see grow_old.
+# Everything by which the protocol tells what is over, and what is to come.
 _MOMENTS: Final[tuple[tuple[Table, str], ...]] = (
     (delivery, "due_at"),
+    (delivery, "owed_at"),
     (lane, "lease_until"),
     (lane, "wake_at"),
     (lane, "last_served"),
@@ -207,6 +210,7 @@ _MOMENTS: Final[tuple[tuple[Table, str], ...]] = (
     (chore, "lease_until"),
     (chore, "due_at"),
     (subscription, "deleted_at"),
+    (endpoint, "deleted_at"),
 )
 
 
@@ -216,45 +220,18 @@ def _earlier(connection: AsyncConnection, moment: ColumnElement[Any], seconds: i
     return moment.op("-")(literal_column(str(seconds * 1_000_000)))
 
 
-async def _rows(connection: AsyncConnection) -> tuple[SeenRow, ...]:
-    columns = delivery.c
-    found = await connection.execute(select(delivery, (columns.due_at <= now()).label("is_due")).order_by(columns.id))
-    return tuple(
-        SeenRow(
-            id=row.id,
-            lane_id=LaneId(row.lane_id),
-            key=DeliveryKey(row.delivery_key),
-            subscription_id=SubscriptionId(row.subscription_id),
-            order_key=row.order_key,
-            tries=row.tries,
-            failures=row.failures,
-            blocks=bool(row.blocks),
-            is_due=bool(row.is_due),
-        )
-        for row in found
-    )
-
-
-async def _lanes(connection: AsyncConnection) -> dict[LaneId, SeenLane]:
-    is_leased, is_awake = (lane.c.lease_until > now()).label("is_leased"), (lane.c.wake_at <= now()).label("is_awake")
-    found = await connection.execute(select(lane.c.id, lane.c.owner, lane.c.fence, is_leased, is_awake))
+def _new_lane(set_up: SetUp) -> dict[str, Any]:
     return {
-        LaneId(row.id): SeenLane(
-            owner=row.owner and ReplicaId(row.owner),
-            fence=row.fence,
-            is_leased=bool(row.is_leased),
-            is_awake=bool(row.is_awake),
-        )
-        for row in found
+        "id": set_up.lane_id,
+        "tenant_id": DEFAULT_TENANT,
+        "endpoint_id": set_up.endpoint_id,
+        "fence": 0,
+        "lease_until": EPOCH,
+        "wake_at": FAR,
+        "last_served": EPOCH,
+        "is_stopped": False,
+        "breaker_until": EPOCH,
+        **NO_MARK,
+        "failures": 0,
+        "latency_seconds": 0.0,
     }
-
-
-async def _history(connection: AsyncConnection) -> dict[str, Any]:
-    endings: dict[DeliveryKey, tuple[str, ...]] = {}
-    history: dict[DeliveryKey, int] = {}
-    for row in await connection.execute(select(attempt.c.delivery_key, attempt.c.ended)):
-        key = DeliveryKey(row.delivery_key)
-        history[key] = history.get(key, 0) + 1
-        if row.ended is not None:
-            endings[key] = (*endings.get(key, ()), row.ended)
-    return {"endings": endings, "history": history}
