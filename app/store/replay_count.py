@@ -5,7 +5,7 @@ from typing import Final
 
 from app.domain.configuration import Configuration
 from app.domain.ids import TenantId
-from app.store.database import Database
+from app.store.joined import Transactions
 from app.store.place import Place
 from app.store.replay import Counted, Wanted
 from app.store.replay_walk import Span, walk
@@ -15,7 +15,7 @@ _EVENTS_AT_ONCE: Final = 250
 
 
 async def count(
-    database: Database, tenant_id: TenantId, wanted: Wanted, known: Configuration | None, *, seconds: float
+    database: Transactions, tenant_id: TenantId, wanted: Wanted, known: Configuration | None, *, seconds: float
 ) -> Counted:
     """Count, for a little more than so many seconds at most; without a configuration events alone."""
     ends_at = asyncio.get_running_loop().time() + seconds
