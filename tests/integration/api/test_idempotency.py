@@ -203,10 +203,11 @@ async def test_a_request_under_way_is_409(api_on_both: Api) -> None:
     async with api.database.write() as connection:
         await lock_changes(connection)
         asked = {asyncio.create_task(post(api.ask, "/v1/endpoints", WEBHOOK, "make-it")) for _ in range(2)}
-        done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-    refused, made = done.pop().result(), await waiting.pop()
+        done, waiting = await asyncio.wait(asked, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    refused, made = [await each for each in (*done, *waiting)]
     again = await post(api.ask, "/v1/endpoints", WEBHOOK, "make-it")
 
+    assert len(done) == 1
     assert (refused.status, refused.body["code"]) == (409, "request_in_progress")
     assert refused.headers["retry-after"] == "1"
     assert (made.status, again.body) == (201, made.body)
