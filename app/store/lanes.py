@@ -35,6 +35,8 @@ from app.store.columns import FAR, now, one_of, one_of_named
 from app.store.owed import next_due
 from app.store.schema import lane
 
+# A failure so long after the one before says nothing of the time between: tries are a day apart at most, by default.
+SAME_TROUBLE_SECONDS: Final = 2 * 86_400.0
 # A replica that gave no sign of life for this part of a lease has missed one, and its own leases are about to end: its
 # share is then the others' by the time its lanes are free.
 LIVE_SHARE: Final = 0.75
@@ -204,7 +206,8 @@ async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Healt
             .where(lane.c.id == lane_id)
             .values(
                 failures=each.failures,
-                failing_since=None if fares_well else func.coalesce(lane.c.failing_since, now()),
+                failing_since=None if fares_well else _FAILING_SINCE,
+                last_failed_at=None if fares_well else now(),
                 recovering_until=(
                     case((_IS_ON_TRIAL, now() + outage + outage), else_=lane.c.recovering_until)
                     if fares_well
@@ -296,6 +299,11 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
 
 # It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
 _IS_ON_TRIAL: Final = func.coalesce(lane.c.breaker_until >= lane.c.failing_since, false())
+
+
+_FAILING_SINCE: Final = case(
+    (lane.c.last_failed_at < now(-SAME_TROUBLE_SECONDS), now()), else_=func.coalesce(lane.c.failing_since, now())
+)
 
 
 def _lease(row: Row[Any]) -> Lease:

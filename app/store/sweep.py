@@ -33,6 +33,8 @@ _BELOW_MARKS: Final = ((10, 120.0), (1, 5.0))
 _LANES_A_SWEEP: Final = 20
 _WALK_ALL_EVERY: Final = 60
 _DAY_SECONDS: Final = 86_400.0
+# Longer than a lane that fails all the while goes without a word of it (relay/health.py).
+_JUST_FAILED_SECONDS: Final = 600.0
 # Replicas silent for so long are not even of interest to people any more.
 _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 
@@ -183,9 +185,9 @@ def _failing_for_long(seconds: float) -> Select[Any]:
         .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
         .where(
             lane.c.failing_since < now(-seconds),
-            # One failure and then silence is no failing for days.
-            lane.c.last_served > now(-_DAY_SECONDS),
-            endpoint.c.disabled_at.is_(None),
+            # Only what just failed: a failure and then silence is no failing for days, and neither is a pause.
+            lane.c.last_failed_at > now(-_JUST_FAILED_SECONDS),
+            lane.c.is_stopped.is_(False),
             endpoint.c.deleted_at.is_(None),
         )
         .limit(_LOOKED_AT_A_SWEEP)

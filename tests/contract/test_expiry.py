@@ -1,4 +1,4 @@
-"""What the sweep ends over both databases: deliveries too old, endpoints that failed for days."""
+"""What is too old ends over both databases, whoever else is owed how much."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from app.store import expiry
 from app.store.columns import now
-from app.store.schema import delivery, endpoint, lane
+from app.store.schema import delivery, endpoint
 from tests.bed.stored import Stored, heard, make_events
 
 DAY: Final = 86_400.0
@@ -64,32 +64,3 @@ async def test_the_walk_goes_on_where_it_stood(stored: Stored, monkeypatch: pyte
         after, ended = walk.last, ended + walk.ended
 
     assert (ended, after) == (3, 0)
-
-
-async def test_an_endpoint_that_failed_for_days_is_disabled(stored: Stored) -> None:
-    """With the reason; its lane is leased no more, and one that failed for less is left alone."""
-    await stored.add_subscribed()
-    await stored.add_subscribed()
-    first, second = await stored.rows("lane", "id")
-    await stored.store.record([heard(*make_events(1))])
-    for row, days in ((first, 5.1), (second, 4.9)):
-        failing = {"failing_since": now(-days * DAY), "last_served": now(-60.0)}
-        await stored.execute(update(lane).where(lane.c.id == row.id).values(**failing))
-    outbox = stored.outbox()
-
-    await outbox.sweep()
-
-    disabled = {row.id: row.disabled_reason for row in await stored.rows("endpoint", "id")}
-    assert disabled == {first.endpoint_id: "Every attempt failed for 5 days.", second.endpoint_id: None}
-    assert [each.lane_id for each in await outbox.lease(10)] == [second.id]
-
-
-async def test_one_failure_and_then_silence_disables_nothing(stored: Stored) -> None:
-    """Nobody has asked since."""
-    await stored.add_subscribed()
-    silent = {"failing_since": now(-9 * DAY), "last_served": now(-8 * DAY)}
-    await stored.execute(update(lane).values(**silent))
-
-    await stored.outbox().sweep()
-
-    assert [row.disabled_at for row in await stored.rows("endpoint", "id")] == [None]
