@@ -128,9 +128,10 @@ def _again(
 ) -> Verdict:
     if failures > len(schedule_seconds):
         return Verdict(status="dead", reason=reason)
-    if outcome.retry_after_seconds is not None:
-        # As asked and not a random span later: what then comes back at once is bounded by `max_in_flight`.
-        asked = min(max(outcome.retry_after_seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
-        return Verdict(status="pending", delay_seconds=asked)
-    planned = schedule_seconds[failures - 1]
-    return Verdict(status="pending", delay_seconds=planned * (1 - JITTER + 2 * JITTER * random))
+    planned = schedule_seconds[failures - 1] * (1 - JITTER + 2 * JITTER * random)
+    if outcome.retry_after_seconds is None:
+        return Verdict(status="pending", delay_seconds=planned)
+    # As asked and not a random span later: what then comes back at once is bounded by `max_in_flight`. Sooner than
+    # planned only once: one that always asks for soon, as a proxy may for a receiver that is away, has days too.
+    asked = min(max(outcome.retry_after_seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
+    return Verdict(status="pending", delay_seconds=asked if failures == 1 else max(asked, planned))
