@@ -142,8 +142,17 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
-        in_time, dropped = self._part_late(endpoint, wanted)
-        return [*(await self._try(endpoint, in_time) if in_time else ()), *dropped]
+        young, expired = self._part_old(endpoint, wanted)
+        in_time, dropped = self._part_late(endpoint, young)
+        return [*(await self._try(endpoint, in_time) if in_time else ()), *expired, *dropped]
+
+    def _part_old(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
+        """End deliveries that got older than this endpoint wants: while it was paused, or in a long queue."""
+        now = self._tools.monotonic()
+        is_old = {row.row_id: self._pace.age(row, now=now) > endpoint.max_age_seconds for row in rows}
+        expire = self._tools.attempts.expire
+        ended = [expire(self._lease, row, endpoint) for row in rows if is_old[row.row_id]]
+        return [row for row in rows if not is_old[row.row_id]], ended
 
     def _part_late(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
         """Mark deliveries that come late, and end those that this endpoint does not want then."""

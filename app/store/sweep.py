@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.errors import StoreUnavailable
 from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
-from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas
+from app.store import chores, endpoints, history, lanes, low_water, replicas
 from app.store.columns import now, one_of
 from app.store.database import Database
+from app.store.expiry import Expiry
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
 from app.store.in_order import unpark
 from app.store.patience import Patience
@@ -31,7 +32,6 @@ _LOOKED_AT_A_SWEEP: Final = 50
 # lanes a sweep are looked at from the beginning of time, in turn.
 _BELOW_MARKS: Final = ((10, 120.0), (1, 5.0))
 _LANES_A_SWEEP: Final = 20
-_WALK_ALL_EVERY: Final = 60
 _DAY_SECONDS: Final = 86_400.0
 # Longer than a lane that fails all the while goes without a word of it (relay/health.py).
 _JUST_FAILED_SECONDS: Final = 600.0
@@ -48,9 +48,7 @@ class Sweep:
         self._database = database
         self._replica = replica
         self._patience = patience
-        self._walked_to = 0
-        self._walks = 0
-        self._oldest = 1
+        self._expiry = Expiry(database)
         self._sweeps = 0
         self._looked_to = LaneId(0)
 
@@ -65,7 +63,7 @@ class Sweep:
             woken += await self._wake()
         await self._cancel()
         await self._unblock()
-        await self._expire()
+        await self._expiry.run()
         await self._disable_failing()
         await look_for_stalls(self._database, self._patience)
         async with self._database.write() as connection:
@@ -128,23 +126,6 @@ class Sweep:
             async with self._database.write() as connection:
                 await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
                 await connection.execute(delete(lane).where(_EMPTIED_LANE))
-
-    async def _expire(self) -> None:
-        is_new = not self._walked_to
-        if is_new:
-            # From where the oldest row was; rows commit out of order, so from the very beginning now and then.
-            self._walked_to = self._oldest - 1 if self._walks % _WALK_ALL_EVERY else 0
-            self._walks += 1
-        try:
-            walk = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
-        except StoreUnavailable as error:
-            # As above: the next walk begins where the oldest row was.
-            _log.warning("delivery.unexpired", error=str(error))
-            self._walked_to = 0
-            return
-        if is_new and walk.first is not None:
-            self._oldest = walk.first
-        self._walked_to = walk.last
 
     async def _disable_failing(self) -> None:
         """Disable endpoints that took nothing for days: each in a change of the set-up of its own."""

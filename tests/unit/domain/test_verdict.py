@@ -196,7 +196,7 @@ def test_a_receiver_cannot_ask_for_more_than_the_age_leaves() -> None:
     young = judge(answer, failures=1, age_seconds=40.0, policy=policy, random=MIDDLE)
     old = judge(answer, failures=1, age_seconds=96.0, policy=policy, random=MIDDLE)
 
-    assert young == Verdict(status="pending", delay_seconds=60.0)
+    assert young == Verdict(status="pending", delay_seconds=54.0)
     assert old == Verdict(status="dead", reason="expired")
 
 
