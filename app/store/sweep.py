@@ -1,33 +1,29 @@
 """The sweep: the guarantee behind every hint. Wakes lanes, ends what was deleted or is too old, notes what is amiss."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, literal, or_, select, update
+from sqlalchemy import Select, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreUnavailable
 from app.domain.identity import ORDER_KEY_OF_ALL
-from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
-from app.store import chores, endpoints, history, lanes, low_water, replicas
+from app.domain.ids import EndpointId, LaneId, ReplicaId
+from app.store import chores, endpoints, lanes, low_water, replicas
+from app.store.cancel import cancel_what_was_deleted
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.expiry import Expiry
-from app.store.history import DEBT_COLUMNS, Attempt, debt_of
 from app.store.in_order import unpark
 from app.store.patience import Patience
-from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
+from app.store.schema import dead_letter, delivery, endpoint, lane
 from app.store.stalls import look_for_stalls
 
-CANCELLED_AT_ONCE: Final = 1_000
-# A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
-LATE_SECONDS: Final = 60.0
 _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
-_SLICES_A_SWEEP: Final = 5
 _LOOKED_AT_A_SWEEP: Final = 50
+_LET_GO_AT_ONCE: Final = 1_000
 # How far below all marks every so many sweeps look: most transactions end within a blink, and none takes minutes. A few
 # lanes a sweep are looked at from the beginning of time, in turn.
 _BELOW_MARKS: Final = ((10, 120.0), (1, 5.0))
@@ -61,7 +57,7 @@ class Sweep:
         woken = await self._wake()
         if await self._lower_marks():
             woken += await self._wake()
-        await self._cancel()
+        await cancel_what_was_deleted(self._database)
         await self._unblock()
         await self._expiry.run()
         await self._disable_failing()
@@ -105,28 +101,6 @@ class Sweep:
         async with self._database.write() as connection:
             return await lanes.wake(connection, asleep)
 
-    async def _cancel(self) -> None:
-        """Cancel a few slices of what deleted subscriptions and endpoints owed, and note which owe nothing any more."""
-        async with self._database.read() as connection:
-            subscriptions = await _owing_subscriptions(connection)
-            their_lanes = await _owing_lanes(connection)
-        through = [
-            *(delivery.c.lane_id == each for each in their_lanes),
-            *(delivery.c.subscription_id == each for each in subscriptions),
-        ]
-        slices_left = _SLICES_A_SWEEP
-        for owed_through in through:
-            count = CANCELLED_AT_ONCE
-            while count == CANCELLED_AT_ONCE and slices_left:
-                count = await self._database.write_again(partial(_cancel_slice, owed_through=owed_through))
-                slices_left -= count == CANCELLED_AT_ONCE
-        async with self._database.read() as connection:
-            is_any_emptied = await _is_any_emptied(connection)
-        if is_any_emptied:
-            async with self._database.write() as connection:
-                await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
-                await connection.execute(delete(lane).where(_EMPTIED_LANE))
-
     async def _disable_failing(self) -> None:
         """Disable endpoints that took nothing for days: each in a change of the set-up of its own."""
         async with self._database.read() as connection:
@@ -141,7 +115,7 @@ class Sweep:
     async def _unblock(self) -> None:
         """Let go on what waits for dead letters that are kept no more, or that need not be waited for any more."""
         async with self._database.read() as connection:
-            rows = list(await connection.execute(_NEEDLESS.limit(CANCELLED_AT_ONCE)))
+            rows = list(await connection.execute(_NEEDLESS.limit(_LET_GO_AT_ONCE)))
         if not rows:
             return
         keys = {(LaneId(row.lane_id), int(row.order_key)) for row in rows if row.order_key is not None}
@@ -175,61 +149,6 @@ def _failing_for_long(seconds: float) -> Select[Any]:
     )
 
 
-async def _owing_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
-    found = await connection.execute(
-        select(subscription.c.id)
-        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None), _SUBSCRIPTION_OWES)
-        .order_by(subscription.c.deleted_at)
-        .limit(_LOOKED_AT_A_SWEEP)
-    )
-    return [SubscriptionId(each) for each in found.scalars()]
-
-
-async def _owing_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
-    # A subscription that was moved away from a deleted endpoint lives on, but what it owed there goes to nobody.
-    found = await connection.execute(
-        select(lane.c.id)
-        .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
-        .where(endpoint.c.deleted_at.is_not(None), _LANE_OWES)
-        .order_by(endpoint.c.deleted_at)
-        .limit(_LOOKED_AT_A_SWEEP)
-    )
-    return [LaneId(each) for each in found.scalars()]
-
-
-async def _is_any_emptied(connection: AsyncConnection) -> bool:
-    found = await connection.execute(
-        select(or_(exists().where(*_EMPTIED_SUBSCRIPTION), select(lane.c.id).where(_EMPTIED_LANE).exists()))
-    )
-    return bool(found.scalar_one())
-
-
-async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool]) -> int:
-    # First the lanes: a settle locks them first, too, and what waited for a row is woken under that lock.
-    held = await connection.execute(
-        select(delivery.c.lane_id).where(owed_through, delivery.c.order_key.is_not(None)).limit(CANCELLED_AT_ONCE)
-    )
-    await lanes.lock(connection, {LaneId(each) for each in held.scalars()})
-    # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
-    found = await connection.execute(
-        select(delivery.c.id).where(owed_through).limit(CANCELLED_AT_ONCE).with_for_update(skip_locked=True)
-    )
-    ids = list(found.scalars())
-    if not ids:
-        return 0
-    taken = list(
-        await connection.execute(
-            delete(delivery)
-            .where(one_of(connection, delivery.c.id, ids))
-            .returning(delivery.c.lane_id, delivery.c.order_key, delivery.c.blocks, *DEBT_COLUMNS)
-        )
-    )
-    ended = [debt_of(row) for row in taken if not row.blocks]
-    await history.append(connection, [Attempt(debt=debt, outcome=None, ended="cancelled") for debt in ended])
-    await unpark(connection, {(LaneId(row.lane_id), int(row.order_key)) for row in taken if row.order_key is not None})
-    return len(ids)
-
-
 _NEEDLESS: Final = (
     select(delivery.c.id, delivery.c.lane_id, delivery.c.order_key)
     .join(endpoint, endpoint.c.id == delivery.c.endpoint_id)
@@ -243,30 +162,4 @@ _NEEDLESS: Final = (
             ~exists().where(dead_letter.c.delivery_key == delivery.c.delivery_key).correlate(delivery),
         ),
     )
-)
-# One look at the index for each that was deleted: an EXISTS may be turned into a join that reads all of the outbox.
-_SUBSCRIPTION_OWES: Final = (
-    select(literal(value=True))
-    .where(delivery.c.subscription_id == subscription.c.id)
-    .limit(1)
-    .correlate(subscription)
-    .scalar_subquery()
-    .is_not(None)
-)
-_LANE_OWES: Final = (
-    select(literal(value=True))
-    .where(delivery.c.lane_id == lane.c.id)
-    .limit(1)
-    .correlate(lane)
-    .scalar_subquery()
-    .is_not(None)
-)
-_EMPTIED_SUBSCRIPTION: Final = (
-    subscription.c.deleted_at <= now(-LATE_SECONDS),
-    subscription.c.emptied_at.is_(None),
-    ~_SUBSCRIPTION_OWES,
-)
-_EMPTIED_LANE: Final = and_(
-    exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS)).correlate(lane),
-    ~_LANE_OWES,
 )
