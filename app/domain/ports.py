@@ -117,6 +117,12 @@ class Outbox(Protocol):
     async def renew(self, leases: Sequence[Lease]) -> frozenset[LaneId]:
         """Prolong leases; the answer names those still held, every other one is lost."""
 
+    async def make_way(self, lease: Lease) -> None:
+        """Cancel what was deleted and would be in the way of the next fetch, for a second at most.
+
+        A fetch looks past so much of it and no more.
+        """
+
     async def fetch(
         self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:

@@ -19,6 +19,8 @@ CancelReason = Literal["late"]
 RETRY_AFTER_LIMIT_SECONDS: Final = 86_400.0
 JITTER: Final = 0.2
 BRIEF_TRIES: Final = 5
+# A last try that a receiver put off comes so long before its delivery is too old for any.
+LAST_TRY_SECONDS: Final = 60.0
 # A broker that restarts looks like a missing topic for a while: 60 s in all, whatever the endpoint's own schedule.
 TOPIC_MISSING_SCHEDULE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
@@ -102,7 +104,7 @@ def _last_time(outcome: Outcome, failures: int, age_seconds: float, policy: Poli
     left = policy.max_age_seconds - age_seconds
     planned = policy.schedule_seconds[min(failures, len(policy.schedule_seconds)) - 1]
     if outcome.retry_after_seconds is not None and planned <= left:
-        return Verdict(status="pending", delay_seconds=left)
+        return Verdict(status="pending", delay_seconds=left - min(LAST_TRY_SECONDS, left / 10))
     return Verdict(status="dead", reason="expired")
 
 
@@ -128,9 +130,10 @@ def _again(
 ) -> Verdict:
     if failures > len(schedule_seconds):
         return Verdict(status="dead", reason=reason)
-    if outcome.retry_after_seconds is not None:
-        # As asked and not a random span later: what then comes back at once is bounded by `max_in_flight`.
-        asked = min(max(outcome.retry_after_seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
-        return Verdict(status="pending", delay_seconds=asked)
-    planned = schedule_seconds[failures - 1]
-    return Verdict(status="pending", delay_seconds=planned * (1 - JITTER + 2 * JITTER * random))
+    planned = schedule_seconds[failures - 1] * (1 - JITTER + 2 * JITTER * random)
+    if outcome.retry_after_seconds is None:
+        return Verdict(status="pending", delay_seconds=planned)
+    # As asked and not a random span later: what then comes back at once is bounded by `max_in_flight`. Sooner than
+    # planned only once: one that always asks for soon, as a proxy may for a receiver that is away, has days too.
+    asked = min(max(outcome.retry_after_seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
+    return Verdict(status="pending", delay_seconds=asked if failures == 1 else max(asked, planned))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -77,12 +77,7 @@ class Attempts:
             outcome=outcome,
             verdict=verdict,
             started_seconds_ago=outcome.latency_seconds,
-            blocks=(
-                verdict.status == "dead"
-                and owed.order_key is not None
-                and endpoint.ordering != "none"
-                and endpoint.on_dead == "block"
-            ),
+            blocks=verdict.status == "dead" and _would_block(endpoint, owed),
             reached=reached_with(endpoint, owed) if verdict.status == "delivered" else None,
         )
 
@@ -97,8 +92,8 @@ class Attempts:
         )
         return _untried(lease, owed, LATE)
 
-    def expire(self, lease: Lease, owed: Owed) -> Settlement:
-        """End a delivery whose event is no longer kept: there is nothing to try."""
+    def expire(self, lease: Lease, owed: Owed, endpoint: Endpoint | None = None) -> Settlement:
+        """End a delivery without a try: its event is no longer kept, or it is older than its endpoint wants."""
         _log.warning(
             "delivery.expired",
             delivery_id=owed.idempotency_key,
@@ -106,7 +101,8 @@ class Attempts:
             endpoint_id=public_id("ep", owed.endpoint_id),
             tries=owed.tries,
         )
-        return _untried(lease, owed, Verdict(status="dead", reason="expired"))
+        ended = _untried(lease, owed, Verdict(status="dead", reason="expired"))
+        return ended if endpoint is None else replace(ended, blocks=_would_block(endpoint, owed))
 
     def put_off(self, lease: Lease, owed: Owed, *, seconds: float) -> Settlement:
         """Let a delivery come again later without having tried it."""
@@ -139,6 +135,10 @@ class Attempts:
             reason=verdict.reason,
             delay_seconds=round(verdict.delay_seconds, 3) if verdict.status == "pending" else None,
         )
+
+
+def _would_block(endpoint: Endpoint, owed: Owed) -> bool:
+    return owed.order_key is not None and endpoint.ordering != "none" and endpoint.on_dead == "block"
 
 
 def reached_with(endpoint: Endpoint, owed: Owed) -> bytes | None:

@@ -23,6 +23,8 @@ _NEWEST_SHARE: Final = 0.2
 # An average is worth writing down when it doubled or halved; below this they are all the same.
 _SMALLEST_SECONDS: Final = SLOW_SECONDS / 2
 _MATERIAL: Final = 2.0
+# That it still fails is worth a word so often.
+STILL_FAILS_SECONDS: Final = 60.0
 
 
 class LaneHealth:
@@ -39,6 +41,8 @@ class LaneHealth:
         )
         self.latency_seconds = lease.health.latency_seconds
         self._written = lease.health
+        self._written_at = -math.inf
+        self._has_heard = False
         self._monotonic = monotonic
         self._started: dict[int, float] = {}
         self._ended = 0
@@ -75,9 +79,11 @@ class LaneHealth:
     def hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
         """Take what came of a send."""
         now = self._monotonic()
+        sign = sign_of(settlements, endpoint)
+        self._has_heard |= sign != "none"
         asked = [each.outcome.retry_after_seconds for each in settlements if each.outcome]
         self.breaker.hear(
-            sign_of(settlements, endpoint),
+            sign,
             [_cause(each, endpoint) for each in settlements],
             most=endpoint.max_in_flight,
             now=now,
@@ -85,11 +91,17 @@ class LaneHealth:
         )
 
     def news(self) -> Health | None:
-        """Give what is to be written down, once, where it changed enough: nothing for a lane that goes on well."""
-        failures, before = self.breaker.failures, self._written
+        """Give what is to be written down, once, where it changed enough, and now and then of a lane that fails.
+
+        Nothing for a lane that goes on well, nor before a send said something: what is written is dated by then.
+        """
+        failures, before, now = self.breaker.failures, self._written, self._monotonic()
         ratio = max(self.latency_seconds, _SMALLEST_SECONDS) / max(before.latency_seconds, _SMALLEST_SECONDS)
-        if failures == before.failures and 1 / _MATERIAL < ratio < _MATERIAL:
+        is_the_same = failures == before.failures and 1 / _MATERIAL < ratio < _MATERIAL
+        still_fails = failures > 0 and now - self._written_at >= STILL_FAILS_SECONDS
+        if not self._has_heard or (is_the_same and not still_fails):
             return None
+        self._has_heard, self._written_at = False, now
         self._written = Health(failures=failures, latency_seconds=self.latency_seconds)
         return self._written
 

@@ -186,6 +186,7 @@ class LaneRunner:
         window.begin_look()
         expected = self._tools.memory.expect(limit, row_bytes=window.row_bytes)
         try:
+            await self._tools.outbox.make_way(self.lease)
             rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=window.row_ids, in_order=in_order)
         finally:
             self._tools.memory.give_back(expected)

@@ -123,6 +123,10 @@ class Pace:
         """Hear what was read."""
         self._rhythm.note_read(rows, now=now)
 
+    def age(self, row: Owed, *, now: float) -> float:
+        """Tell for how long a delivery is owed by now, of those that were read."""
+        return self._rhythm.age(row, now=now)
+
     def recover(self, first: Owed, *, now: float) -> None:
         """Say that the receiver is back, and took this."""
         self._recovery = Recovery(first, now=now + FIRST_SECONDS)

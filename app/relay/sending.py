@@ -142,9 +142,18 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
-        to_send, unwanted = part_late(endpoint, wanted, is_late=self._window.is_late)
+        young, expired = self._part_old(endpoint, wanted)
+        to_send, unwanted = part_late(endpoint, young, is_late=self._window.is_late)
         dropped = [self._tools.attempts.drop(self._lease, row) for row in unwanted]
-        return [*(await self._try(endpoint, to_send) if to_send else ()), *dropped]
+        return [*(await self._try(endpoint, to_send) if to_send else ()), *expired, *dropped]
+
+    def _part_old(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
+        """End deliveries that got older than this endpoint wants: while it was paused, or in a long queue."""
+        now = self._tools.monotonic()
+        is_old = {row.row_id: self._pace.age(row, now=now) > endpoint.max_age_seconds for row in rows}
+        expire = self._tools.attempts.expire
+        ended = [expire(self._lease, row, endpoint) for row in rows if is_old[row.row_id]]
+        return [row for row in rows if not is_old[row.row_id]], ended
 
     async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()

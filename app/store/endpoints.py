@@ -111,14 +111,15 @@ async def read_all(connection: AsyncConnection) -> Sequence[Endpoint]:
 async def change(connection: AsyncConnection, changed: Endpoint) -> Endpoint:
     """Write down what changes of an endpoint: all but its ids, kind and secret. Lock changes before reading it.
 
-    One whose aim has changed is tried at once, however its lane fared before.
+    One whose aim has changed, or that is resumed, is tried at once, however its lane fared before.
     """
     moment = await bump_epoch(connection)
     before = (await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one()
     await connection.execute(
         update(endpoint).where(endpoint.c.id == changed.id).values(**_changeable(changed), updated_at=moment)
     )
-    if endpoint_of(before).aim != changed.aim:
+    was = endpoint_of(before)
+    if was.aim != changed.aim or (was.is_paused and not changed.is_paused):
         await _begin_anew(connection, changed.id, moment)
     await _stop_or_start(connection, changed.id)
     return endpoint_of((await connection.execute(living_endpoints().where(endpoint.c.id == changed.id))).one())
@@ -205,6 +206,7 @@ async def _begin_anew(connection: AsyncConnection, endpoint_id: EndpointId, mome
             breaker_until=moment,
             failures=0,
             failing_since=None,
+            last_failed_at=None,
             latency_seconds=0.0,
             recovering_until=None,
             wake_at=moment,

@@ -82,6 +82,14 @@ async def append(connection: AsyncConnection, attempts: Sequence[Attempt]) -> No
     )
 
 
+async def append_cancelled(connection: AsyncConnection, row_ids: Sequence[int]) -> None:
+    """Append that these deliveries of the outbox end as cancelled, but for those that ended already, and block."""
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(_CANCEL_POSTGRESQL, (list(row_ids),))
+    else:
+        await connection.exec_driver_sql(_CANCEL_SQLITE, (f"[{','.join(map(str, row_ids))}]",))
+
+
 async def reopen(connection: AsyncConnection, debts: Sequence[Debt]) -> None:
     """Clear the endings of deliveries, so that another ending can take their place."""
     if debts:
@@ -150,4 +158,18 @@ INSERT INTO attempt (day, started_at, ended_at, tenant_id, delivery_key, endpoin
 VALUES (date(bucketpost_now() / 1000000, 'unixepoch'), bucketpost_now() - CAST(?8 * 1000000 AS INTEGER),
     CASE WHEN ?14 IS NOT NULL THEN bucketpost_now() END, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
     ?16)
+"""
+_CANCEL_POSTGRESQL: Final = """
+INSERT INTO attempt (day, started_at, ended_at, tenant_id, delivery_key, endpoint_id, subscription_id, event_day,
+    event_id, number, ended, created_at)
+SELECT (clock.read_at AT TIME ZONE 'UTC')::date, clock.read_at, clock.read_at, tenant_id, delivery_key, endpoint_id,
+    subscription_id, event_day, event_id, 0, 'cancelled', created_at
+FROM (SELECT clock_timestamp() AS read_at OFFSET 0) AS clock, delivery WHERE id = ANY($1::bigint[]) AND NOT blocks
+"""
+_CANCEL_SQLITE: Final = """
+INSERT INTO attempt (day, started_at, ended_at, tenant_id, delivery_key, endpoint_id, subscription_id, event_day,
+    event_id, number, ended, created_at)
+SELECT date(bucketpost_now() / 1000000, 'unixepoch'), bucketpost_now(), bucketpost_now(), tenant_id, delivery_key,
+    endpoint_id, subscription_id, event_day, event_id, 0, 'cancelled', created_at
+FROM delivery WHERE id IN (SELECT value FROM json_each(?1)) AND NOT blocks
 """

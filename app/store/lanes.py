@@ -36,6 +36,8 @@ from app.store.columns import FAR, now, one_of, one_of_named
 from app.store.owed import next_due
 from app.store.schema import lane
 
+# A failure so long after the one before says nothing of the time between: tries are a day apart at most, by default.
+SAME_TROUBLE_SECONDS: Final = 2 * 86_400.0
 # A replica that gave no sign of life for this part of a lease has missed one, and its own leases are about to end: its
 # share is then the others' by the time its lanes are free.
 LIVE_SHARE: Final = 0.75
@@ -221,7 +223,8 @@ async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Healt
             .where(lane.c.id == lane_id)
             .values(
                 failures=each.failures,
-                failing_since=None if fares_well else func.coalesce(lane.c.failing_since, now()),
+                failing_since=None if fares_well else _FAILING_SINCE,
+                last_failed_at=None if fares_well else now(),
                 recovering_until=(
                     case((_is_on_trial(), now() + outage + outage), else_=lane.c.recovering_until)
                     if fares_well
@@ -314,6 +317,11 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
 def _is_on_trial(among: FromClause = lane) -> ColumnElement[bool]:
     # It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
     return func.coalesce(among.c.breaker_until >= among.c.failing_since, false())
+
+
+_FAILING_SINCE: Final = case(
+    (lane.c.last_failed_at < now(-SAME_TROUBLE_SECONDS), now()), else_=func.coalesce(lane.c.failing_since, now())
+)
 
 
 def _lease(row: Row[Any]) -> Lease:

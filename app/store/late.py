@@ -6,8 +6,8 @@ from typing import Final
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.cancel import LATE_SECONDS
 from app.store.columns import Instant, now
-from app.store.sweep import LATE_SECONDS
 
 # A session that shows nothing may be anything: another role's to one that may not read all statistics, or one that
 # tracks no activities.

@@ -8,11 +8,12 @@ from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.errors import StoreError
 from app.domain.ids import LaneId, ReplicaId
 from app.store import endpoints, high_water, lanes, owed, reordered, replicas, settle
+from app.store.cancel import CANCELLED_AT_ONCE, Way
 from app.store.database import Database, is_partition_missing
 from app.store.in_order import park
 from app.store.partitions import make_days
 from app.store.patience import PATIENCE, Patience
-from app.store.sweep import CANCELLED_AT_ONCE, Sweep
+from app.store.sweep import Sweep
 
 # How often all replicas together sweep at most; each one asks every second.
 SWEEP_PAUSE_SECONDS: Final = 0.5
@@ -43,6 +44,7 @@ class SqlOutbox:
         self._replica = replica
         self._lease_seconds = lease_seconds
         self._sweep_pause_seconds = sweep_pause_seconds
+        self._way = Way(database)
         self._sweep = Sweep(database, replica, patience, slice_rows=cancelled_at_once)
         self._noted_at = float("-inf")
 
@@ -88,6 +90,10 @@ class SqlOutbox:
         # After the rows: what was settled in between counts.
         async with self._database.read() as connection:
             return await high_water.tell(connection, lease, rows)
+
+    async def make_way(self, lease: Lease) -> None:
+        """Cancel what was deleted and is due next; see the port."""
+        await self._way.clear(lease)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """Write down what tries gave; see the port."""

@@ -19,8 +19,8 @@ from sqlalchemy import (
     LargeBinary,
     Row,
     Select,
-    all_,
     and_,
+    any_,
     bindparam,
     exists,
     func,
@@ -38,6 +38,9 @@ from app.store.columns import none_of_named, now, one_of, this_moment
 from app.store.events import stored_event
 from app.store.low_water import low_id_of, not_below
 from app.store.schema import delivery, endpoint, event, subscription
+
+# How many that were cancelled a look may walk over, beside what it hands out.
+WALKED_OVER: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +90,15 @@ async def fetch_in_order(
 async def fetch_rows(connection: AsyncConnection, lease: Lease, row_ids: Sequence[int]) -> Mapping[int, Owed]:
     """Read these deliveries with their events, as far as they are still there and may be sent."""
     dialect = connection.dialect.name
-    chosen = select(delivery).where(one_of(connection, delivery.c.id, row_ids), may_be_sent(dialect)).subquery("chosen")
+    may_be_sent = (_is_endpoint_there(), ~_is_cancelled(dialect))
+    chosen = select(delivery).where(one_of(connection, delivery.c.id, row_ids), *may_be_sent).subquery("chosen")
     rows = await connection.execute(_with_events(dialect, chosen), {"its_endpoint": lease.endpoint_id})
     return {row.id: _owed(row) for row in rows}
 
 
 async def next_due(connection: AsyncConnection, lease: Lease) -> NextDue | None:
-    """Find the lane's next delivery that may be handed out; None when it owes nothing."""
-    values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id}
-    row = (await connection.execute(_next_statement(connection.dialect.name), values)).first()
+    """Find the lane's next delivery, also one that was cancelled and is still there; None when it owes nothing."""
+    row = (await connection.execute(_next_statement(), walk_values(lease))).first()
     return None if row is None else NextDue(due_at=row.due_at, is_due=bool(row.is_due))
 
 
@@ -107,24 +110,29 @@ def fetch_statement(
     return statement.params(due_values(lease, limit=limit, leave_out=leave_out))
 
 
-def next_statement(connection: AsyncConnection, lease: Lease) -> Select[Any]:
+def next_statement(lease: Lease) -> Select[Any]:
     """Give what next_due runs, values included; a test looks at its plan."""
-    return _next_statement(connection.dialect.name).params(lane=lease.lane_id, its_endpoint=lease.endpoint_id)
+    return _next_statement().params(walk_values(lease))
 
 
 def due_values(lease: Lease, *, limit: int, leave_out: Sequence[int]) -> dict[str, Any]:
     """Give what the walk of `due_statement` takes."""
-    values = {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id, "rows": limit}
+    values = {**walk_values(lease), "rows": limit, "walked": limit + WALKED_OVER}
     return {**values, "left_out": list(leave_out)} if leave_out else values
+
+
+def walk_values(lease: Lease) -> dict[str, Any]:
+    """Give what `walk_statement` takes."""
+    return {"lane": lease.lane_id, "its_endpoint": lease.endpoint_id}
 
 
 # Built once: putting such a statement together costs more than running it.
 @functools.cache
-def _next_statement(dialect: str) -> Select[Any]:
+def _next_statement() -> Select[Any]:
     lane_id = bindparam("lane", type_=BigInteger)
     return (
         select(delivery.c.due_at, (delivery.c.due_at <= now()).label("is_due"))
-        .where(delivery.c.lane_id == lane_id, not_below(lane_id), may_be_sent(dialect))
+        .where(delivery.c.lane_id == lane_id, not_below(lane_id), _is_endpoint_there())
         .order_by(delivery.c.due_at, delivery.c.id)
         .limit(1)
     )
@@ -137,19 +145,28 @@ def _fetch_statement(dialect: str, *, leaves_out: bool, tells_before: bool = Fal
 
 
 def due_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
-    """Build the walk along the index: what is due, oldest due first; for the values of `due_values`."""
+    """Build the look at what is due and may be sent, oldest due first; for the values of `due_values`.
+
+    However much was cancelled and stands before that, it walks over no more than `WALKED_OVER`; see cancel.py.
+    """
+    walk = walk_statement(dialect, leaves_out=leaves_out).limit(bindparam("walked", type_=Integer)).subquery("walked")
+    # Not put in order again: both databases hand on what the walk gives, and SQLite would sort all of it first.
+    return select(walk).where(walk.c.is_cancelled.is_(False)).limit(bindparam("rows", type_=Integer))
+
+
+def walk_statement(dialect: str, *, leaves_out: bool = False) -> Select[Any]:
+    """Build the walk along the index: what is due, oldest due first, also what was cancelled and is still there."""
     lane_id = bindparam("lane", type_=BigInteger)
     return (
-        select(delivery)
+        select(delivery, _is_cancelled(dialect).label("is_cancelled"))
         .where(
             delivery.c.lane_id == lane_id,
             not_below(lane_id),
             delivery.c.due_at <= this_moment(),
-            may_be_sent(dialect),
+            _is_endpoint_there(),
             *((none_of_named(dialect, delivery.c.id, "left_out"),) if leaves_out else ()),
         )
         .order_by(delivery.c.due_at, delivery.c.id)
-        .limit(bindparam("rows", type_=Integer))
     )
 
 
@@ -245,18 +262,19 @@ _EVENT_COLUMNS: Final = (
 )
 
 
-def may_be_sent(dialect: str) -> ColumnElement[bool]:
-    """Leave out what is owed to a deleted endpoint or through a deleted subscription."""
+def _is_endpoint_there() -> ColumnElement[bool]:
+    its_endpoint = bindparam("its_endpoint", type_=LargeBinary)
+    return exists().where(endpoint.c.id == its_endpoint, endpoint.c.deleted_at.is_(None))
+
+
+def _is_cancelled(dialect: str) -> ColumnElement[bool]:
     # By what is being cancelled, not by what the endpoint's subscriptions are: one may have moved to another endpoint.
     cancelled = select(subscription.c.id).where(
         subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None)
     )
-    its_endpoint = bindparam("its_endpoint", type_=LargeBinary)
-    is_there = exists().where(endpoint.c.id == its_endpoint, endpoint.c.deleted_at.is_(None))
     if dialect == "postgresql":
-        array = func.array(cancelled.scalar_subquery(), type_=ARRAY(LargeBinary))
-        return and_(is_there, delivery.c.subscription_id != all_(array))
-    return and_(is_there, delivery.c.subscription_id.not_in(cancelled))
+        return delivery.c.subscription_id == any_(func.array(cancelled.scalar_subquery(), type_=ARRAY(LargeBinary)))
+    return delivery.c.subscription_id.in_(cancelled)
 
 
 def _owed(row: Row[Any]) -> Owed:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import Lease, Owed
 from app.domain.turns import LOOKED_THROUGH, Standing, in_turn
 from app.store.owed import Parking, due_statement, due_values, fetch_rows
-from app.store.schema import delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,8 @@ def _as_json(numbers: Sequence[int]) -> str:
 
 @functools.cache
 def _due_statement(dialect: str, *, leaves_out: bool) -> Select[Any]:
-    return due_statement(dialect, leaves_out=leaves_out).with_only_columns(delivery.c.id, delivery.c.order_key)
+    due = due_statement(dialect, leaves_out=leaves_out).subquery("due")
+    return select(due.c.id, due.c.order_key).order_by(due.c.due_at, due.c.id)
 
 
 # Each object on its own, along the index of the order: what is read does not grow with what is owed.

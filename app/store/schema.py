@@ -171,6 +171,7 @@ lane = Table(
     Column("next_low_xid", BigInteger, nullable=False),
     Column("failures", Integer, nullable=False),  # in a row, over all its deliveries
     Column("failing_since", Instant),
+    Column("last_failed_at", Instant),
     Column("recovering_until", Instant),  # after an outage, what came in it is played back, twice as long at most
     Column("latency_seconds", Float, nullable=False),  # moving average
     sqlite_autoincrement=True,  # a lane's id, like a row's in the outbox, is never another's

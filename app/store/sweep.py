@@ -1,38 +1,36 @@
 """The sweep: the guarantee behind every hint. Wakes lanes, ends what was deleted or is too old, notes what is amiss."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, literal, or_, select, update
+from sqlalchemy import Select, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreUnavailable
 from app.domain.identity import ORDER_KEY_OF_ALL
-from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
-from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas
+from app.domain.ids import EndpointId, LaneId, ReplicaId
+from app.store import chores, endpoints, lanes, low_water, replicas
+from app.store.cancel import cancel_what_was_deleted
 from app.store.columns import now, one_of
 from app.store.database import Database
-from app.store.history import DEBT_COLUMNS, Attempt, debt_of
+from app.store.expiry import Expiry
 from app.store.in_order import unpark
 from app.store.patience import Patience
-from app.store.schema import dead_letter, delivery, endpoint, lane, subscription
+from app.store.schema import dead_letter, delivery, endpoint, lane
 from app.store.stalls import look_for_stalls
 
-CANCELLED_AT_ONCE: Final = 1_000
-# A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
-LATE_SECONDS: Final = 60.0
 _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
-_SLICES_A_SWEEP: Final = 5
 _LOOKED_AT_A_SWEEP: Final = 50
+_LET_GO_AT_ONCE: Final = 1_000
 # How far below all marks every so many sweeps look: most transactions end within a blink, and none takes minutes. A few
 # lanes a sweep are looked at from the beginning of time, in turn.
 _BELOW_MARKS: Final = ((10, 120.0), (1, 5.0))
 _LANES_A_SWEEP: Final = 20
-_WALK_ALL_EVERY: Final = 60
 _DAY_SECONDS: Final = 86_400.0
+# Longer than a lane that fails all the while goes without a word of it (relay/health.py).
+_JUST_FAILED_SECONDS: Final = 600.0
 # Replicas silent for so long are not even of interest to people any more.
 _FORGOTTEN_AFTER_SECONDS: Final = 3_600.0
 
@@ -47,9 +45,7 @@ class Sweep:
         self._slice_rows = slice_rows
         self._replica = replica
         self._patience = patience
-        self._walked_to = 0
-        self._walks = 0
-        self._oldest = 1
+        self._expiry = Expiry(database)
         self._sweeps = 0
         self._looked_to = LaneId(0)
 
@@ -62,9 +58,9 @@ class Sweep:
         woken = await self._wake()
         if await self._lower_marks():
             woken += await self._wake()
-        await self._cancel()
+        await cancel_what_was_deleted(self._database, slice_rows=self._slice_rows)
         await self._unblock()
-        await self._expire()
+        await self._expiry.run()
         await self._disable_failing()
         await look_for_stalls(self._database, self._patience)
         async with self._database.write() as connection:
@@ -106,46 +102,6 @@ class Sweep:
         async with self._database.write() as connection:
             return await lanes.wake(connection, asleep)
 
-    async def _cancel(self) -> None:
-        """Cancel a few slices of what deleted subscriptions and endpoints owed, and note which owe nothing any more."""
-        async with self._database.read() as connection:
-            subscriptions = await _owing_subscriptions(connection)
-            their_lanes = await _owing_lanes(connection)
-        through = [
-            *(delivery.c.lane_id == each for each in their_lanes),
-            *(delivery.c.subscription_id == each for each in subscriptions),
-        ]
-        slices_left = _SLICES_A_SWEEP
-        for owed_through in through:
-            count = self._slice_rows
-            while count == self._slice_rows and slices_left:
-                cancel = partial(_cancel_slice, owed_through=owed_through, rows=self._slice_rows)
-                count = await self._database.write_again(cancel)
-                slices_left -= count == self._slice_rows
-        async with self._database.read() as connection:
-            is_any_emptied = await _is_any_emptied(connection)
-        if is_any_emptied:
-            async with self._database.write() as connection:
-                await connection.execute(update(subscription).where(*_EMPTIED_SUBSCRIPTION).values(emptied_at=now()))
-                await connection.execute(delete(lane).where(_EMPTIED_LANE))
-
-    async def _expire(self) -> None:
-        is_new = not self._walked_to
-        if is_new:
-            # From where the oldest row was; rows commit out of order, so from the very beginning now and then.
-            self._walked_to = self._oldest - 1 if self._walks % _WALK_ALL_EVERY else 0
-            self._walks += 1
-        try:
-            walk = await self._database.write_again(partial(expiry.expire, after=self._walked_to))
-        except StoreUnavailable as error:
-            # As above: the next walk begins where the oldest row was.
-            _log.warning("delivery.unexpired", error=str(error))
-            self._walked_to = 0
-            return
-        if is_new and walk.first is not None:
-            self._oldest = walk.first
-        self._walked_to = walk.last
-
     async def _disable_failing(self) -> None:
         """Disable endpoints that took nothing for days: each in a change of the set-up of its own."""
         async with self._database.read() as connection:
@@ -160,7 +116,7 @@ class Sweep:
     async def _unblock(self) -> None:
         """Let go on what waits for dead letters that are kept no more, or that need not be waited for any more."""
         async with self._database.read() as connection:
-            rows = list(await connection.execute(_NEEDLESS.limit(CANCELLED_AT_ONCE)))
+            rows = list(await connection.execute(_NEEDLESS.limit(_LET_GO_AT_ONCE)))
         if not rows:
             return
         keys = {(LaneId(row.lane_id), int(row.order_key)) for row in rows if row.order_key is not None}
@@ -185,68 +141,13 @@ def _failing_for_long(seconds: float) -> Select[Any]:
         .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
         .where(
             lane.c.failing_since < now(-seconds),
-            # One failure and then silence is no failing for days.
-            lane.c.last_served > now(-_DAY_SECONDS),
-            endpoint.c.disabled_at.is_(None),
+            # Only what just failed: a failure and then silence is no failing for days, and neither is a pause.
+            lane.c.last_failed_at > now(-_JUST_FAILED_SECONDS),
+            lane.c.is_stopped.is_(False),
             endpoint.c.deleted_at.is_(None),
         )
         .limit(_LOOKED_AT_A_SWEEP)
     )
-
-
-async def _owing_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
-    found = await connection.execute(
-        select(subscription.c.id)
-        .where(subscription.c.deleted_at.is_not(None), subscription.c.emptied_at.is_(None), _SUBSCRIPTION_OWES)
-        .order_by(subscription.c.deleted_at)
-        .limit(_LOOKED_AT_A_SWEEP)
-    )
-    return [SubscriptionId(each) for each in found.scalars()]
-
-
-async def _owing_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
-    # A subscription that was moved away from a deleted endpoint lives on, but what it owed there goes to nobody.
-    found = await connection.execute(
-        select(lane.c.id)
-        .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
-        .where(endpoint.c.deleted_at.is_not(None), _LANE_OWES)
-        .order_by(endpoint.c.deleted_at)
-        .limit(_LOOKED_AT_A_SWEEP)
-    )
-    return [LaneId(each) for each in found.scalars()]
-
-
-async def _is_any_emptied(connection: AsyncConnection) -> bool:
-    found = await connection.execute(
-        select(or_(exists().where(*_EMPTIED_SUBSCRIPTION), select(lane.c.id).where(_EMPTIED_LANE).exists()))
-    )
-    return bool(found.scalar_one())
-
-
-async def _cancel_slice(connection: AsyncConnection, *, owed_through: ColumnElement[bool], rows: int) -> int:
-    # First the lanes: a settle locks them first, too, and what waited for a row is woken under that lock.
-    held = await connection.execute(
-        select(delivery.c.lane_id).where(owed_through, delivery.c.order_key.is_not(None)).limit(rows)
-    )
-    await lanes.lock(connection, {LaneId(each) for each in held.scalars()})
-    # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
-    found = await connection.execute(
-        select(delivery.c.id).where(owed_through).limit(rows).with_for_update(skip_locked=True)
-    )
-    ids = list(found.scalars())
-    if not ids:
-        return 0
-    taken = list(
-        await connection.execute(
-            delete(delivery)
-            .where(one_of(connection, delivery.c.id, ids))
-            .returning(delivery.c.lane_id, delivery.c.order_key, delivery.c.blocks, *DEBT_COLUMNS)
-        )
-    )
-    ended = [debt_of(row) for row in taken if not row.blocks]
-    await history.append(connection, [Attempt(debt=debt, outcome=None, ended="cancelled") for debt in ended])
-    await unpark(connection, {(LaneId(row.lane_id), int(row.order_key)) for row in taken if row.order_key is not None})
-    return len(ids)
 
 
 _NEEDLESS: Final = (
@@ -262,30 +163,4 @@ _NEEDLESS: Final = (
             ~exists().where(dead_letter.c.delivery_key == delivery.c.delivery_key).correlate(delivery),
         ),
     )
-)
-# One look at the index for each that was deleted: an EXISTS may be turned into a join that reads all of the outbox.
-_SUBSCRIPTION_OWES: Final = (
-    select(literal(value=True))
-    .where(delivery.c.subscription_id == subscription.c.id)
-    .limit(1)
-    .correlate(subscription)
-    .scalar_subquery()
-    .is_not(None)
-)
-_LANE_OWES: Final = (
-    select(literal(value=True))
-    .where(delivery.c.lane_id == lane.c.id)
-    .limit(1)
-    .correlate(lane)
-    .scalar_subquery()
-    .is_not(None)
-)
-_EMPTIED_SUBSCRIPTION: Final = (
-    subscription.c.deleted_at <= now(-LATE_SECONDS),
-    subscription.c.emptied_at.is_(None),
-    ~_SUBSCRIPTION_OWES,
-)
-_EMPTIED_LANE: Final = and_(
-    exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS)).correlate(lane),
-    ~_LANE_OWES,
 )

@@ -234,6 +234,7 @@ def upgrade() -> None:
         sa.Column("next_low_xid", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", Instant(), nullable=True),
+        sa.Column("last_failed_at", Instant(), nullable=True),
         sa.Column("recovering_until", Instant(), nullable=True),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lane"),

@@ -17,13 +17,13 @@ from app.domain.message import Decoded, Heard, Refusal
 from app.domain.operator_event import is_operator_name
 from app.domain.outcome import Outcome
 from app.domain.verdict import DELIVERED, DeadReason, Verdict
+from app.store.cancel import CANCELLED_AT_ONCE
 from app.store.columns import EPOCH, FAR, now
 from app.store.database import Database
 from app.store.low_water import NO_MARK
 from app.store.outbox import SqlOutbox
 from app.store.record import SqlEventStore
 from app.store.schema import configuration_epoch, delivery, endpoint, lane, metadata, source, subscription
-from app.store.sweep import CANCELLED_AT_ONCE
 
 LEASE_SECONDS = 60.0
 SOURCE = SourceId(b"s" * 16)

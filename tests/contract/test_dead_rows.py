@@ -106,7 +106,7 @@ async def test_a_fetch_passes_over_what_was_delivered(
         await deliver(outbox, lease, OVER, ordering=ordering)
         async with stored.database.read() as connection:
             fetch = fetch_statement(connection, lease, limit=ROWS, leave_out=[], tells_before=in_order)
-            following = next_statement(connection, lease)
+            following = next_statement(lease)
         plan, _ = await explain(stored, fetch, mode=mode)
         next_plan, _ = await explain(stored, following, mode=mode)
 

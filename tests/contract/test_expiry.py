@@ -1,14 +1,18 @@
-"""What the sweep ends over both databases: deliveries too old, endpoints that failed for days."""
+"""What is too old ends over both databases, whoever else is owed how much."""
 
+from dataclasses import replace
 from typing import Final
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from app.domain.delivery import InOrder
+from app.domain.ids import LaneId
 from app.store import expiry
-from app.store.columns import now
+from app.store.columns import EPOCH, now
+from app.store.expiry import Expiry, end_old
 from app.store.schema import delivery, endpoint, lane
-from tests.bed.stored import Stored, heard, make_events
+from tests.bed.stored import Stored, dead, heard, make_event, make_events, only_lease
 
 DAY: Final = 86_400.0
 
@@ -47,49 +51,101 @@ async def test_each_endpoint_has_its_own_age(stored: Stored) -> None:
     assert [row.lane_id for row in await stored.rows("delivery", "id")] == [patient]
 
 
-async def test_the_walk_goes_on_where_it_stood(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice at a time, past what another endpoint still keeps, and from the start again at the end."""
+async def test_a_neighbours_backlog_delays_nobody(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much another endpoint is owed before, the next sweep ends what is too old and was never tried."""
     monkeypatch.setattr(expiry, "LOOKED_AT_ONCE", 2)
     await stored.add_subscribed()
-    await stored.add_subscribed()
-    of_patient = (await stored.rows("lane", "id"))[0].endpoint_id
-    await stored.execute(update(endpoint).where(endpoint.c.id == of_patient).values(max_age_seconds=30 * DAY))
-    await stored.store.record([heard(*make_events(3))])
-    await age(stored, 6, seconds=6 * DAY)
-
-    after, ended = 0, 0
-    for _ in range(4):
-        async with stored.database.write() as connection:
-            walk = await expiry.expire(connection, after=after)
-        after, ended = walk.last, ended + walk.ended
-
-    assert (ended, after) == (3, 0)
-
-
-async def test_an_endpoint_that_failed_for_days_is_disabled(stored: Stored) -> None:
-    """With the reason; its lane is leased no more, and one that failed for less is left alone."""
-    await stored.add_subscribed()
-    await stored.add_subscribed()
-    first, second = await stored.rows("lane", "id")
-    await stored.store.record([heard(*make_events(1))])
-    for row, days in ((first, 5.1), (second, 4.9)):
-        failing = {"failing_since": now(-days * DAY), "last_served": now(-60.0)}
-        await stored.execute(update(lane).where(lane.c.id == row.id).values(**failing))
-    outbox = stored.outbox()
-
-    await outbox.sweep()
-
-    disabled = {row.id: row.disabled_reason for row in await stored.rows("endpoint", "id")}
-    assert disabled == {first.endpoint_id: "Every attempt failed for 5 days.", second.endpoint_id: None}
-    assert [each.lane_id for each in await outbox.lease(10)] == [second.id]
-
-
-async def test_one_failure_and_then_silence_disables_nothing(stored: Stored) -> None:
-    """Nobody has asked since."""
-    await stored.add_subscribed()
-    silent = {"failing_since": now(-9 * DAY), "last_served": now(-8 * DAY)}
-    await stored.execute(update(lane).values(**silent))
+    await stored.store.record([heard(*make_events(20))])
+    lane_id, _ = await stored.add_subscribed()
+    await stored.execute(
+        update(endpoint).where(endpoint.c.id == await of(stored, lane_id)).values(max_age_seconds=60.0)
+    )
+    await stored.execute(update(lane).where(lane.c.id == lane_id).values(is_stopped=True))
+    await stored.store.record([heard(make_event(20))])
+    past = {"owed_at": now(-70.0), "due_at": now(-70.0)}
+    await stored.execute(update(delivery).where(delivery.c.lane_id == lane_id).values(**past))
 
     await stored.outbox().sweep()
 
-    assert [row.disabled_at for row in await stored.rows("endpoint", "id")] == [None]
+    assert [row.lane_id for row in await stored.rows("dead_letter")] == [lane_id]
+    assert await stored.count("delivery") == 21
+
+
+async def test_much_that_is_too_old_ends_a_few_slices_a_sweep(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each lane in turn; and what is over is not looked at again."""
+    monkeypatch.setattr(expiry, "LOOKED_AT_ONCE", 2)
+    first, _ = await stored.add_subscribed()
+    second, _ = await stored.add_subscribed()
+    await stored.store.record([heard(*make_events(12))])
+    await stored.execute(update(delivery).values(owed_at=now(-6 * DAY), due_at=now(-6 * DAY)))
+    ending = Expiry(stored.database)
+
+    left = []
+    for _ in range(3):
+        await ending.run()
+        lanes = [row.lane_id for row in await stored.rows("delivery")]
+        left.append((lanes.count(first), lanes.count(second)))
+
+    assert left[0][0] < 12
+    assert left[1][1] < 12
+    assert left[2] == (0, 0)
+    assert {row.low_due > EPOCH for row in await stored.rows("lane")} == {True}
+
+
+async def test_what_was_put_off_ends_though_others_are_due_before(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The walk of a lane goes on where it stood, past what is young, a slice for each lane in turn."""
+    monkeypatch.setattr(expiry, "LOOKED_AT_ONCE", 3)
+    lane_ids = [(await stored.add_subscribed())[0] for _ in range(2)]
+    await stored.store.record([heard(*make_events(10))])
+    await stored.execute(update(delivery).values(owed_at=now(-4 * DAY), due_at=now(-4 * DAY)))
+    last = [max(row.id for row in await stored.rows("delivery") if row.lane_id == each) for each in lane_ids]
+    put_off = {"owed_at": now(-6 * DAY), "due_at": now(-DAY), "failures": 3}
+    await stored.execute(update(delivery).where(delivery.c.id.in_(last)).values(**put_off))
+    ending = Expiry(stored.database)
+
+    ended = []
+    for _ in range(4):
+        await ending.run()
+        ended.append(await stored.count("dead_letter"))
+
+    assert ended[0] == 0
+    assert ended[-1] == 2
+    assert {row.id for row in await stored.rows("delivery")}.isdisjoint(last)
+
+
+async def test_what_stands_behind_a_death_that_blocks_ends(stored: Stored) -> None:
+    """It waits for no time at all; the death itself stays for somebody to see to."""
+    lane_id, _ = await stored.add_subscribed(ordering="endpoint", on_dead="block")
+    await stored.store.record([heard(*make_events(3))])
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    first, *_ = await outbox.fetch(lease, limit=1, leave_out=(), in_order=InOrder())
+    await outbox.settle([replace(dead(lease, first), blocks=True)])
+    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder()) == []
+    await stored.execute(update(delivery).values(owed_at=now(-6 * DAY)))
+
+    await Expiry(stored.database).run()
+
+    assert [row.blocks for row in await stored.rows("delivery")] == [True]
+    assert [row.lane_id for row in await stored.rows("dead_letter")] == [lane_id] * 3
+
+
+async def test_what_is_owed_anew_meanwhile_is_not_too_old(stored: Stored) -> None:
+    """Somebody asked for it between the look and the end."""
+    lane_id, _ = await stored.add_subscribed()
+    await stored.store.record([heard(*make_events(2))])
+    ids = [row.id for row in await stored.rows("delivery", "id")]
+    await age(stored, 1, seconds=6 * DAY)
+
+    async with stored.database.write() as connection:
+        await end_old(connection, lane_id=lane_id, ids=ids)
+
+    assert [row.id for row in await stored.rows("delivery")] == ids[1:]
+
+
+async def of(stored: Stored, lane_id: LaneId) -> bytes:
+    """Give the endpoint of a lane."""
+    found: bytes = await stored.scalar(select(lane.c.endpoint_id).where(lane.c.id == lane_id))
+    return found

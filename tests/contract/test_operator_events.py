@@ -15,9 +15,10 @@ from app.domain.errors import StoreError
 from app.domain.ids import DEFAULT_TENANT, EndpointId, public_id
 from app.domain.outcome import Outcome
 from app.domain.verdict import Verdict
-from app.store import endpoints, expiry, heard
+from app.store import endpoints, heard
 from app.store.columns import now
 from app.store.events import EventFilter
+from app.store.expiry import end_old
 from app.store.replay import Wanted
 from app.store.schema import delivery, pulse, source
 from tests.bed.stored import SOURCE, Stored, dead, make_events, only_lease, owed_by
@@ -91,18 +92,16 @@ async def test_a_death_nobody_asks_for_is_not_told(stored: Stored) -> None:
     assert await stored.count("dead_letter") == 4
 
 
-async def test_deaths_by_age_are_told_in_the_slice_that_ends_them(
-    stored: Stored, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each slice of the walk writes the events of its own deaths, no more."""
-    monkeypatch.setattr(expiry, "LOOKED_AT_ONCE", 2)
-    await stored.add_subscribed()
+async def test_deaths_by_age_are_told_in_the_slice_that_ends_them(stored: Stored) -> None:
+    """Each slice writes the events of its own deaths, no more."""
+    lane_id, _ = await stored.add_subscribed()
     operator = await add_operator(stored)
     await stored.store.record([said(*make_events(3))])
     await stored.execute(update(delivery).values(owed_at=now(-6 * DAY)))
 
+    ids = [row.id for row in await stored.rows("delivery", "id")]
     async with stored.database.write() as connection:
-        await expiry.expire(connection, after=0)
+        await end_old(connection, lane_id=lane_id, ids=ids[:2])
 
     events = await told(stored)
     assert [json.loads(each.record)["reason"] for each in events] == ["expired", "expired"]

@@ -12,10 +12,10 @@ from app.domain.ids import SubscriptionId
 from app.domain.outcome import Outcome
 from app.domain.verdict import Verdict
 from app.store import lanes
+from app.store.cancel import CANCELLED_AT_ONCE
 from app.store.columns import FAR, now
 from app.store.outbox import SqlOutbox
 from app.store.schema import delivery, lane, replica
-from app.store.sweep import CANCELLED_AT_ONCE
 from tests.bed.process import until
 from tests.bed.stored import (
     LEASE_SECONDS,

@@ -123,10 +123,32 @@ def test_a_wait_is_the_planned_one_times_0_8_to_1_2(failures: int, random: float
     ("asked", "delay"), [(0.0, 0.0), (7.0, 7.0), (3600.0, 3600.0), (86_400.0, 86_400.0), (1e9, 86_400.0), (-5.0, 0.0)]
 )
 def test_a_receiver_may_ask_for_up_to_a_day(asked: float, delay: float) -> None:
-    """It is waited for just as long as asked, in place of the planned wait."""
+    """At first it is waited for just as long as asked, in place of the planned wait."""
     verdict = judge(answered(429, retry_after_seconds=asked), failures=1, age_seconds=0.0, policy=Policy(), random=0.7)
 
     assert verdict == Verdict(status="pending", delay_seconds=delay)
+
+
+@pytest.mark.parametrize("asked", [-5.0, 0.0, 1.0, 120.0])
+def test_a_receiver_that_asks_for_soon_has_the_whole_schedule(asked: float) -> None:
+    """Sooner than planned it is tried once: it may say the same of every try, as a proxy does for one that is away."""
+    waits = [
+        judge(
+            answered(503, retry_after_seconds=asked), failures=failures, age_seconds=0.0, policy=Policy(), random=MIDDLE
+        ).delay_seconds
+        for failures in range(1, len(SCHEDULE) + 1)
+    ]
+
+    assert waits == [max(0.0, asked), *(max(asked, planned) for planned in SCHEDULE[1:])]
+
+
+def test_a_receiver_may_ask_for_later_than_planned_at_every_try() -> None:
+    """As asked, not a random span later."""
+    asking = answered(503, retry_after_seconds=3600.0)
+
+    verdict = judge(asking, failures=3, age_seconds=0.0, policy=Policy(), random=0.9)
+
+    assert verdict == Verdict(status="pending", delay_seconds=3600.0)
 
 
 def test_asking_for_later_gives_no_further_try() -> None:
@@ -174,7 +196,7 @@ def test_a_receiver_cannot_ask_for_more_than_the_age_leaves() -> None:
     young = judge(answer, failures=1, age_seconds=40.0, policy=policy, random=MIDDLE)
     old = judge(answer, failures=1, age_seconds=96.0, policy=policy, random=MIDDLE)
 
-    assert young == Verdict(status="pending", delay_seconds=60.0)
+    assert young == Verdict(status="pending", delay_seconds=54.0)
     assert old == Verdict(status="dead", reason="expired")
 
 

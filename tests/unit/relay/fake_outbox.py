@@ -242,6 +242,9 @@ class ReplicaOutbox:
         await self._travel("renew")
         return self._renew(leases, self._shared.lease_seconds)
 
+    async def make_way(self, lease: Lease) -> None:
+        """See the port; here nothing that was deleted is in the way."""
+
     async def fetch(
         self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
     ) -> Sequence[Owed]:
