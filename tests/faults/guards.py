@@ -112,8 +112,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="only the first of a key is read, unless the one before it is at hand",
         file="app/store/owed.py",
-        text="if row.before_id is None or row.before_id in at_hand:",
-        without="if row.id:",
+        text="is_next = row.before_id is None or row.before_id in at_hand",
+        without="is_next = bool(row.id)",
         missed_by=(f"{_IN_ORDER}::test_behind_one_that_failed_nothing_is_handed_out[sqlite]",),
     ),
     Guard(

@@ -6,7 +6,7 @@ them, and what it answers may come late, or never.
 
 from collections.abc import Sequence
 
-from app.domain.delivery import InOrder, Lease, Owed
+from app.domain.delivery import Lease, Owed
 from app.domain.event import Event
 from app.domain.identity import delivery_key
 from app.domain.ids import DeliveryKey, EventId, LaneId
@@ -112,12 +112,9 @@ class Play:
         holding.window.begin_look()
         lease, leave_out = holding.lease, holding.window.row_ids
         looks: list[Look] = []
-        fetch = replica.outbox.fetch(
-            lease, limit=limit, leave_out=leave_out, in_order=InOrder() if holding.is_ordered else None
-        )
         await self.board.start(
             ("turn", lease),
-            fetch,
+            replica.fetch(holding, limit=limit),
             Following(
                 stepped=lambda seen: looks.append(self.model.look(lease.lane_id, leave_out, seen)),
                 # Looks and puttings off take turns, and the last look is what is answered.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.delivery import InOrder, Lease, Owed, Settlement
 from app.domain.verdict import Verdict
 from app.relay.memory import Memory
 from app.relay.window import Window
@@ -79,6 +79,15 @@ class Replica:
                     each.lose()
             self.holdings = [each for each in self.holdings if each.sent or not each.is_lost]
             self.holdings.append(Holding(lease=lease, is_ordered=lease.lane_id in set(ordered)))
+
+    async def fetch(self, holding: Holding, *, limit: int) -> Sequence[Owed]:
+        """Read what a lane owes beyond what is in memory, as its order asks."""
+        window = holding.window
+        if not holding.is_ordered:
+            return await self.outbox.fetch(holding.lease, limit=limit, leave_out=window.row_ids)
+        how = InOrder(crowded=window.crowded)
+        fetched = await self.outbox.fetch_in_order(holding.lease, limit=limit, leave_out=window.row_ids, how=how)
+        return fetched.rows
 
 
 def settlement_of(lease: Lease, owed: Owed, verdict: Verdict | None, *, blocks: bool = False) -> Settlement:
