@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -9,12 +10,13 @@ from sqlalchemy import func, select, text, update
 
 from app.domain.delivery import AT_HAND_LIMIT, Fetched, InOrder, Lease, Owed
 from app.domain.ids import DEFAULT_TENANT
+from app.store import retry
 from app.store.columns import FAR, now
 from app.store.deliveries import DeliveryFilter, list_deliveries
 from app.store.in_order import PARKED_AT_ONCE
 from app.store.outbox import SqlOutbox
-from app.store.schema import delivery
-from tests.bed.stored import Stored, delivered, failed, heard, make_event, only_lease
+from app.store.schema import delivery, endpoint
+from tests.bed.stored import Stored, changed, dead, delivered, failed, heard, make_event, only_lease
 
 CAT: Final = b"cat.jpg"
 DOG: Final = b"dog.jpg"
@@ -200,3 +202,56 @@ async def test_a_lost_lease_parks_nothing(stored: Stored) -> None:
 
     assert (fetched.rows, fetched.is_all) == ([], True)
     assert await count_parked(stored) == 0
+
+
+async def late_and_failed(stored: Stored, outbox: SqlOutbox, lease: Lease) -> tuple[Owed, Owed]:
+    """Let one that was committed late, and then fails, come before one that failed already; the second is parked."""
+    rows = list((await look(outbox, lease)).rows)
+    early, late = rows[0], rows[1]
+    await outbox.settle([failed(lease, late, delay_seconds=0.0), failed(lease, early, delay_seconds=3600.0)])
+    assert (await look(outbox, lease)).rows == []
+    assert await count_parked(stored) == 1
+    return early, late
+
+
+@pytest.mark.parametrize("how_it_ends", ["retried", "cancelled", "blocked and retried"])
+async def test_one_that_failed_before_it_had_to_wait_is_woken_too(stored: Stored, how_it_ends: str) -> None:
+    """Of two that overlapped when they were recorded, the later one was tried first; it is due after the earlier."""
+    outbox, lease = await leased(stored, CAT, CAT)
+    early, late = await late_and_failed(stored, outbox, lease)
+
+    if how_it_ends == "cancelled":
+        await outbox.settle([dead(lease, replace(early, tries=1))])
+    else:
+        if how_it_ends == "blocked and retried":
+            await stored.execute(update(endpoint).values(on_dead="block"))
+            await outbox.settle([replace(dead(lease, replace(early, tries=1)), blocks=True)])
+        async with stored.database.write() as connection:
+            await retry.retry(connection, DEFAULT_TENANT, early.key)
+        (anew,) = (await look(outbox, lease)).rows
+        await outbox.settle([delivered(lease, anew)])
+
+    assert [owed.row_id for owed in (await look(outbox, lease)).rows] == [late.row_id]
+
+
+async def test_switching_a_window_off_leaves_nothing_behind(stored: Stored) -> None:
+    """What waited for one that came later, but is older, is first again, and goes before it."""
+    await stored.add_subscribed(ordering="key", reorder_window_seconds=60.0)
+    for number, sequencer in enumerate(["2", "1"]):
+        event = changed(make_event(number, key=CAT), sequencer=sequencer.rjust(18, "0"))
+        await stored.store.record([heard(event)])
+    newer, older = (row.id for row in await stored.rows("delivery", "id"))
+    await stored.execute(update(delivery).where(delivery.c.id == newer).values(due_at=now(-1.0), owed_at=now(-1.0)))
+    outbox = stored.outbox()
+    lease = await only_lease(outbox)
+    assert (await look(outbox, lease, how=BY_TURN)).rows == []
+    assert await count_parked(stored) == 1
+
+    await stored.execute(update(delivery).where(delivery.c.id == older).values(due_at=now(-1.0)))
+    woken = await look(outbox, lease, how=IN_LINE)
+    rows = (await look(outbox, lease, how=IN_LINE)).rows
+
+    assert woken.rows == []
+    assert [owed.row_id for owed in rows] == [newer]
+    await outbox.settle([delivered(lease, rows[0])])
+    assert [owed.row_id for owed in (await look(outbox, lease, how=IN_LINE)).rows] == [older]
