@@ -197,12 +197,8 @@ class LaneRunner:
             self._tools.memory.give_back(expected)
         sending.note_read(fetched.rows)
         fresh = window.take_in(window.wanted(fetched.rows, self._tools.configuration().subscriptions))
-        kept = [row for row in fresh if row.stored is not None]
-        sending.expire([row for row in fresh if row.stored is None])
-        # In order, one that is put off would be overtaken by those in memory behind it; only the first of each goes.
-        now, later = (kept, []) if how else sending.split_by_budget(kept)
-        sending.put_off(later)
-        window.queue(now, in_order=how is not None)
+        # In order, one that is put off, or ended before its turn, would be overtaken by those in memory behind it.
+        window.queue(fresh if how else sending.sift(fresh), in_order=how is not None)
         window.must_look = window.must_look or not fetched.is_all
         has_parked = not fetched.rows and not fetched.is_all
         self._note_look(has_found=bool(fresh) or has_parked)

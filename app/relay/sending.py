@@ -74,17 +74,20 @@ class Sending:
         """Hear what was just read: its rhythm tells how fast it may go, where the receiver was away."""
         self._pace.note_read(rows, now=self._tools.monotonic())
 
-    def expire(self, rows: Sequence[Owed]) -> None:
-        """End deliveries whose events are no longer kept."""
-        self._settle_untried(rows, lambda row: self._tools.attempts.expire(self._lease, row))
+    def sift(self, rows: Sequence[Owed]) -> list[Owed]:
+        """Give those that may go now; end those whose events are no longer kept, and put off retries beyond the budget.
 
-    def put_off(self, rows: Sequence[Owed]) -> None:
-        """Let retries that are beyond the budget come again later."""
-        RETRIES_SLID.inc(len(rows))
+        Not for what goes in order.
+        """
         attempts, random = self._tools.attempts, self._tools.random
-        self._settle_untried(rows, lambda row: attempts.put_off(self._lease, row, seconds=slide_seconds(random())))
+        gone = [row for row in rows if row.stored is None]
+        self._settle_untried(gone, lambda row: attempts.expire(self._lease, row))
+        now, later = self._split_by_budget([row for row in rows if row.stored is not None])
+        RETRIES_SLID.inc(len(later))
+        self._settle_untried(later, lambda row: attempts.put_off(self._lease, row, seconds=slide_seconds(random())))
+        return now
 
-    def split_by_budget(self, rows: Sequence[Owed]) -> tuple[list[Owed], list[Owed]]:
+    def _split_by_budget(self, rows: Sequence[Owed]) -> tuple[list[Owed], list[Owed]]:
         """Tell which of the deliveries that were read go now, and which later: retries that do not fit in."""
         now: list[Owed] = []
         later: list[Owed] = []
@@ -142,23 +145,25 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
-        in_time, dropped = self._part_late(endpoint, wanted)
-        return [*(await self._try(endpoint, in_time) if in_time else ()), *dropped]
+        to_send, ended = self._part(endpoint, wanted)
+        return [*(await self._try(endpoint, to_send) if to_send else ()), *ended]
 
-    def _part_late(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
-        """Mark deliveries that come late, and end those that this endpoint does not want then."""
+    def _part(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
+        """Mark those that come late; end those that are not wanted then, and those whose event is gone."""
         to_send: list[Owed] = []
-        dropped: list[Settlement] = []
+        ended: list[Settlement] = []
         looks = endpoint.ordering == "key" and endpoint.late != "deliver"
         for row in rows:
             # Those recorded before the endpoint kept the order of objects stand in one row, whatever their objects.
             is_late = looks and row.order_key != ORDER_KEY_OF_ALL and self._window.is_late(row)
             # One that a person asked for has no place: it is sent.
-            if is_late and endpoint.late == "drop" and row.place is not None:
-                dropped.append(self._tools.attempts.drop(self._lease, row))
+            if row.stored is None:
+                ended.append(self._tools.attempts.expire(self._lease, row))
+            elif is_late and endpoint.late == "drop" and row.place is not None:
+                ended.append(self._tools.attempts.drop(self._lease, row))
             else:
                 to_send.append(replace(row, is_late=True) if is_late else row)
-        return to_send, dropped
+        return to_send, ended
 
     async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()

@@ -155,6 +155,22 @@ async def test_a_look_that_only_parked_is_followed_by_the_next_at_once() -> None
 
 
 @in_virtual_time
+async def test_one_whose_event_is_gone_ends_in_its_turn() -> None:
+    """Those behind it go one after the other, as behind any other."""
+    outbox, set_up = ordered()
+    destination = FakeDestination(takes_seconds=0.1)
+    gone = make_owed(order_key=1, is_kept=False)
+    outbox.owe(gone, *(make_owed(order_key=1) for _ in range(3)), make_owed(order_key=1, is_kept=False))
+
+    async with Replica(outbox, set_up, destination):
+        await all_ended(outbox)
+
+    assert outbox.statuses() == {"dead": 2, "delivered": 3}
+    assert (outbox.ended[gone.key].status, outbox.ended[gone.key].reason) == ("dead", "expired")
+    assert destination.most_in_flight == 1
+
+
+@in_virtual_time
 async def test_a_dead_one_is_passed_by() -> None:
     """With `skip` those behind it go on when its tries are over."""
     outbox, set_up = ordered(on_dead="skip")
