@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.errors import StoreUnavailable
 from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import EndpointId, LaneId, ReplicaId, SubscriptionId
-from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas
+from app.store import chores, endpoints, expiry, history, lanes, low_water, replicas, unordered
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
@@ -63,6 +63,7 @@ class Sweep:
             woken += await self._wake()
         await self._cancel()
         await self._unblock()
+        await self._let_go()
         await self._expire()
         await self._disable_failing()
         await look_for_stalls(self._database, self._patience)
@@ -167,6 +168,16 @@ class Sweep:
             ids = [row.id for row in rows]
             await connection.execute(delete(delivery).where(one_of(connection, delivery.c.id, ids), delivery.c.blocks))
             await unpark(connection, keys)
+
+    async def _let_go(self) -> None:
+        """Let go a few slices of what was parked where an order is kept no more."""
+        async with self._database.read() as connection:
+            left = list(await unordered.find_unordered(connection))
+        for _ in range(_SLICES_A_SWEEP):
+            if not left:
+                return
+            if await self._database.write_again(partial(unordered.let_go, lane_id=left[0])) < unordered.LET_GO_AT_ONCE:
+                left.pop(0)
 
 
 def sleeping_statement() -> Select[int]:

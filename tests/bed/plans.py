@@ -1,6 +1,7 @@
 """What PostgreSQL did for a statement: its plan, as it was run, and the pages it touched."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import SelectBase
@@ -36,6 +37,10 @@ def in_sql(value: Any) -> str:
     match value:
         case bytes():
             return f"'\\x{value.hex()}'::bytea"
+        case datetime():
+            return f"'{value.isoformat()}'::timestamptz"
+        case str():
+            return f"'{value}'"
         case list():
             return f"ARRAY[{', '.join(map(in_sql, value))}]::bigint[]"
         case _:

@@ -18,7 +18,8 @@ from app.store.in_order import (
     WOKEN_AT_ONCE,
 )
 from app.store.schema import delivery
-from tests.bed.plans import nodes
+from app.store.unordered import unordered_statement
+from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored
 from tests.contract.test_plans import MODES, STATISTICS, fill
 
@@ -117,3 +118,20 @@ async def test_sqlite_parks_and_wakes_along_the_index(
     assert any("SEARCH delivery USING" in step and "ix_delivery_in_order" in step for step in steps)
     assert any(step == "SEARCH delivery USING INTEGER PRIMARY KEY (rowid=?)" for step in steps)
     assert not [step for step in steps if step.startswith("SCAN delivery") or "lane_id_due_at" in step]
+
+
+@MODES
+@STATISTICS
+async def test_lanes_to_be_let_go_are_found_by_one_look_each(
+    stored_on_postgres: Stored, mode: str, *, analyze: bool
+) -> None:
+    """However much is parked in them."""
+    await queue(stored_on_postgres, is_parked=True)
+    if analyze:
+        await stored_on_postgres.execute(text("ANALYZE"))
+
+    plan, buffers = await explain(stored_on_postgres, unordered_statement(), mode=mode)
+
+    assert plan[0]["Actual Rows"] > 0
+    assert looks(plan) == {"ix_delivery_lane_id_due_at_id"}
+    assert buffers < 300

@@ -16,6 +16,7 @@ from app.store.deliveries import DeliveryFilter, list_deliveries
 from app.store.in_order import PARKED_AT_ONCE
 from app.store.outbox import SqlOutbox
 from app.store.schema import delivery, endpoint
+from app.store.unordered import LET_GO_AT_ONCE
 from tests.bed.stored import Stored, changed, dead, delivered, failed, heard, make_event, only_lease
 
 CAT: Final = b"cat.jpg"
@@ -255,3 +256,21 @@ async def test_switching_a_window_off_leaves_nothing_behind(stored: Stored) -> N
     assert [owed.row_id for owed in rows] == [newer]
     await outbox.settle([delivered(lease, rows[0])])
     assert [owed.row_id for owed in (await look(outbox, lease, how=IN_LINE)).rows] == [older]
+
+
+async def test_where_no_order_is_kept_any_more_what_was_parked_is_let_go(stored: Stored) -> None:
+    """The sweep does it in slices; what failed keeps its time, and an ordered lane its parked ones."""
+    outbox, lease = await leased(stored, CAT, behind=LET_GO_AT_ONCE + LIMIT)
+    (head,) = (await look(outbox, lease, limit=1)).rows
+    await outbox.settle([failed(lease, head, delay_seconds=3600.0)])
+    assert (await look(outbox, lease)).rows == []
+    await outbox.sweep()
+    assert await count_parked(stored) == LET_GO_AT_ONCE + LIMIT
+
+    await stored.execute(update(endpoint).values(ordering="none", updated_at=now()))
+    await outbox.sweep()
+
+    assert await count_parked(stored) == 0
+    due = await outbox.fetch(lease, limit=2 * LET_GO_AT_ONCE, leave_out=())
+    assert len(due) == LET_GO_AT_ONCE + LIMIT
+    assert head.row_id not in {owed.row_id for owed in due}
