@@ -10,6 +10,7 @@ from dataclasses import replace
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.identity import ORDER_KEY_OF_ALL
+from app.domain.outcome import Outcome
 from app.relay.breaker import Doubt
 from app.relay.health import LaneHealth
 from app.relay.pace import Pace
@@ -168,15 +169,33 @@ class Sending:
     async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()
         try:
-            outcomes = await self._tools.attempts.send(endpoint, rows)
+            outcomes = await self._ask(endpoint, rows)
         finally:
             self.health.end(number)
+        if outcomes is None:
+            self._window.must_look = True
+            return []
         conclude = self._tools.attempts.conclude
         settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(rows, outcomes, strict=True)]
         if any(each.verdict.disables for each in settlements):
             self.has_disabled = self.is_ending = True
         self._hear(settlements, endpoint)
         return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
+
+    async def _ask(self, endpoint: Endpoint, rows: Sequence[Owed]) -> Sequence[Outcome] | None:
+        """Send; None where the order is at stake and the lease has ended: who has the lane next sends on by then."""
+        if endpoint.ordering == "none":
+            return await self._tools.attempts.send(endpoint, rows)
+        leases, sending = self._tools.leases, asyncio.ensure_future(self._tools.attempts.send(endpoint, rows))
+        try:
+            while not sending.done():
+                if not leases.is_trusted(self._lease):
+                    return None
+                await asyncio.wait([sending], timeout=leases.trusted_seconds(self._lease))
+            return sending.result()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     def _hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
         current = self._endpoint()

@@ -170,6 +170,29 @@ async def test_one_whose_event_is_gone_ends_in_its_turn() -> None:
     assert destination.most_in_flight == 1
 
 
+@pytest.mark.parametrize(("ordering", "under_way"), [("key", 0), ("endpoint", 0), ("none", 1)])
+@in_virtual_time
+async def test_in_order_a_send_does_not_outlive_its_lease(ordering: Ordering, under_way: int) -> None:
+    """Whoever has the lane next sends on: what arrives then from this one would come after what comes later."""
+    outbox, set_up = ordered(ordering)
+    destination = FakeDestination(takes_seconds=30.0)
+    owed = make_owed(order_key=None if ordering == "none" else 1)
+    outbox.owe(owed)
+
+    async with Replica(outbox, set_up, destination):
+        await until(lambda: destination.in_flight)
+        await pass_time(3 * LEASE_SECONDS)
+        while_renewed = destination.in_flight
+        with outbox.outage():
+            await pass_time(LEASE_SECONDS)
+            while_lost = destination.in_flight
+        destination.takes_seconds = 0.1
+        await all_ended(outbox)
+
+    assert (while_renewed, while_lost) == (1, under_way)
+    assert outbox.ended[owed.key].status == "delivered"
+
+
 @in_virtual_time
 async def test_a_dead_one_is_passed_by() -> None:
     """With `skip` those behind it go on when its tries are over."""
