@@ -130,12 +130,15 @@ async def test_behind_one_that_is_over_the_next_go_in_order(stored: Stored, how:
     assert await stored.count("delivery") == 0
 
 
+@pytest.mark.parametrize("limit", [AT_HAND_LIMIT, 4 * AT_HAND_LIMIT])
 @BOTH_WAYS
-async def test_of_a_long_queue_no_more_is_handed_out_than_keeps_room_for_others(stored: Stored, how: InOrder) -> None:
+async def test_of_a_long_queue_no_more_is_handed_out_than_keeps_room_for_others(
+    stored: Stored, how: InOrder, limit: int
+) -> None:
     """Where one object has enough at hand, the next look finds the others, however much of it is due before them."""
     outbox, lease = await leased(stored, CAT, DOG, behind=MANY)
 
-    first = await look(outbox, lease, how=how, limit=4 * LIMIT)
+    first = await look(outbox, lease, how=how, limit=limit)
     crowded = InOrder(is_reordered=how.is_reordered, crowded={first.rows[0].order_key or 0: first.rows[0].row_id})
     second = await look(outbox, lease, how=crowded, at_hand=first.rows)
 
