@@ -137,7 +137,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         text="is_next and row.order_key not in crowded",
         without="is_next",
         missed_by=(
-            f"{_PARKING}::test_of_a_long_queue_no_more_is_handed_out_than_keeps_room_for_others[sqlite-in line]",
+            f"{_PARKING}::test_of_a_long_queue_no_more_is_handed_out_than_keeps_room_for_others[sqlite-in line-64]",
         ),
     ),
     Guard(
