@@ -45,7 +45,9 @@ class DeliveryView(BaseModel):
     reason: DeadReason | CancelReason | None = Field(
         description="Why it is dead, or `late` where it was cancelled as too old; null otherwise."
     )
-    due_at: UtcTime | None = Field(description="When it is tried next; null when it is over.")
+    due_at: UtcTime | None = Field(
+        description="When it is tried next; null when it is over, or waits for an earlier one."
+    )
     created_at: UtcTime
     ended_at: UtcTime | None = Field(description="When it ended; null while it is pending.")
 

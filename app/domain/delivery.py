@@ -1,11 +1,14 @@
 """One event owed to one endpoint through one subscription, and the claim under which a replica works it off."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from app.domain.configuration import Format
 from app.domain.event import StoredEvent
+from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId, public_id
 from app.domain.outcome import Outcome
 from app.domain.verdict import Verdict
@@ -37,12 +40,25 @@ class Lease:
     is_recovering: bool = False
 
 
+# Of one object, of which only one is under way at a time, a lane has no more in memory: they would keep out the others.
+AT_HAND_LIMIT: Final = 64
+
+
+def at_hand_limit(order_key: int | None) -> float:
+    """Tell how many deliveries with this order key may be handed out at once: all where there are no other objects."""
+    return float("inf") if order_key in (None, ORDER_KEY_OF_ALL) else AT_HAND_LIMIT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InOrder:
-    """How an ordered lane is read: by arrival, or by place where `is_reordered`; `with_marks`, those too."""
+    """How an ordered lane is read: by arrival, or by place where `is_reordered`; `with_marks`, those too.
+
+    `crowded`: the order keys of which enough is at hand, each with a row that is; no more of these is wanted.
+    """
 
     is_reordered: bool = False
     with_marks: bool = False
+    crowded: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +96,23 @@ class Owed:
     def idempotency_key(self) -> str:
         """The one key of this event and subscription: `webhook-id`, `Idempotency-Key`, `idempotency-key`."""
         return public_id("dlv", self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What may go of an ordered lane, and whether that is all that could be had now."""
+
+    rows: Sequence[Owed]
+    is_all: bool
+
+
+def crowded_by(rows: Iterable[Owed]) -> Mapping[int, int]:
+    """Tell of which objects enough is at hand where these rows are, in the order they go, each with its first row."""
+    of_object: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        if row.order_key is not None:
+            of_object[row.order_key].append(row.row_id)
+    return {key: row_ids[0] for key, row_ids in of_object.items() if len(row_ids) >= at_hand_limit(key)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

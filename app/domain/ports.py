@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from app.domain.configuration import Configuration, Endpoint, SourceState
-from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import Fetched, InOrder, LaneSurvey, Lease, Owed, Settlement
 from app.domain.ids import LaneId, SourceId
 from app.domain.message import Heard, Message, Pushed, QueueMeasure, Recorded
 from app.domain.outcome import Outcome
@@ -123,13 +123,15 @@ class Outbox(Protocol):
         A fetch looks past so much of it and no more.
         """
 
-    async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
-    ) -> Sequence[Owed]:
-        """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`.
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+        """Read what the lane owes and is due, oldest due first, without the rows in `leave_out`. Changes nothing."""
 
-        With `in_order`, by turn: nothing is given before what it must come after, unless that stands in `leave_out` or
-        earlier in the answer; what waits for others is put off with them. Changes nothing else.
+    async def fetch_in_order(self, lease: Lease, *, limit: int, leave_out: Sequence[int], how: InOrder) -> Fetched:
+        """Read the same by turn: nothing is given before what it must come after.
+
+        Unless that stands in `leave_out` or earlier in the answer. What waits is parked until what it waits for is out
+        of the way: an answer without rows that is not all has parked some, and the next one comes further. Cancelled:
+        some are parked.
         """
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:

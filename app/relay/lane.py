@@ -4,10 +4,11 @@ Sending what was read is sending.py's business; which lanes are leased and for h
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from app.domain.configuration import Endpoint
-from app.domain.delivery import InOrder, Lease
+from app.domain.delivery import Fetched, InOrder, Lease
 from app.domain.errors import StoreUnavailable
 from app.relay.breaker import Doubt
 from app.relay.outage import Retry
@@ -138,7 +139,7 @@ class LaneRunner:
         endpoint = await self._endpoint()
         if endpoint is None:
             self._window.forget_queue()  # the sweep cancels what it owed
-            self._note_look(found=0)
+            self._note_look(has_found=False)
         elif is_stopped(endpoint):
             return False
         else:
@@ -165,12 +166,16 @@ class LaneRunner:
         return (await self._tools.refresh()).endpoints.get(self.lease.endpoint_id)
 
     async def _read_on(self, endpoint: Endpoint) -> None:
-        """Read before the queue runs dry; a few rows first where it is not known what they weigh."""
-        is_known = self._window.row_bytes > 0
-        if self._window.must_look and (limit := self._room(endpoint)):
-            await self._look(limit, in_order=_order_of(endpoint))
-            if not is_known and self._window.row_bytes:
-                await self._read_on(endpoint)
+        """Read before the queue runs dry, and on while there is more and not enough of it may go.
+
+        Only a few rows first where it is not known what they weigh: those go together with what is read next.
+        """
+        while self._goes_on() and self._window.must_look and (limit := self._room(endpoint)):
+            is_known = self._window.row_bytes > 0
+            if not await self._look(limit, how=_order_of(endpoint, self._window.crowded)):
+                break
+            if is_known:
+                self._sending.start()
 
     def _room(self, endpoint: Endpoint) -> int:
         """Tell how many rows to read now: not without end while nothing can be settled, or memory is full."""
@@ -181,29 +186,35 @@ class LaneRunner:
             return 0
         return min(limit, self._tools.memory.room(self._window.bytes, row_bytes=self._window.row_bytes))
 
-    async def _look(self, limit: int, *, in_order: InOrder | None) -> None:
+    async def _look(self, limit: int, *, how: InOrder | None) -> bool:
+        """Read once; False when that came no further."""
         window, sending = self._window, self._sending
         window.begin_look()
         expected = self._tools.memory.expect(limit, row_bytes=window.row_bytes)
         try:
             await self._tools.outbox.make_way(self.lease)
-            rows = await self._tools.outbox.fetch(self.lease, limit=limit, leave_out=window.row_ids, in_order=in_order)
+            fetched = await self._fetch(limit, how)
         finally:
             self._tools.memory.give_back(expected)
-        sending.note_read(rows)
-        fresh = window.take_in(window.wanted(rows, self._tools.configuration().subscriptions))
-        kept = [row for row in fresh if row.stored is not None]
-        sending.expire([row for row in fresh if row.stored is None])
-        # In order, one that is put off would be overtaken by those in memory behind it; only the first of each goes.
-        now, later = (kept, []) if in_order else sending.split_by_budget(kept)
-        sending.put_off(later)
-        window.queue(now, in_order=in_order is not None)
-        window.must_look = window.must_look or len(rows) >= limit
-        self._note_look(found=len(fresh))
+        sending.note_read(fetched.rows)
+        fresh = window.take_in(window.wanted(fetched.rows, self._tools.configuration().subscriptions))
+        # In order, one that is put off, or ended before its turn, would be overtaken by those in memory behind it.
+        window.queue(fresh if how else sending.sift(fresh), in_order=how is not None)
+        window.must_look = window.must_look or not fetched.is_all
+        has_parked = not fetched.rows and not fetched.is_all
+        self._note_look(has_found=bool(fresh) or has_parked)
+        return bool(fresh) or has_parked
 
-    def _note_look(self, *, found: int) -> None:
+    async def _fetch(self, limit: int, how: InOrder | None) -> Fetched:
+        outbox, leave_out = self._tools.outbox, self._window.row_ids
+        if how is not None:
+            return await outbox.fetch_in_order(self.lease, limit=limit, leave_out=leave_out, how=how)
+        rows = await outbox.fetch(self.lease, limit=limit, leave_out=leave_out)
+        return Fetched(rows=rows, is_all=len(rows) < limit)
+
+    def _note_look(self, *, has_found: bool) -> None:
         self._looked_at = self._tools.monotonic()
-        self._looks_in_vain = 0 if found else self._looks_in_vain + 1
+        self._looks_in_vain = 0 if has_found else self._looks_in_vain + 1
 
     def _patience(self) -> float:
         return LOOK_SECONDS[min(self._looks_in_vain, len(LOOK_SECONDS) - 1)]
@@ -218,7 +229,9 @@ class LaneRunner:
         return True
 
 
-def _order_of(endpoint: Endpoint) -> InOrder | None:
+def _order_of(endpoint: Endpoint, crowded: Mapping[int, int]) -> InOrder | None:
     if endpoint.ordering == "none":
         return None
-    return InOrder(is_reordered=endpoint.reorder_window_seconds > 0, with_marks=endpoint.late != "deliver")
+    return InOrder(
+        is_reordered=endpoint.reorder_window_seconds > 0, with_marks=endpoint.late != "deliver", crowded=crowded
+    )

@@ -66,3 +66,7 @@ class Leases:
     def is_trusted(self, lease: Lease) -> bool:
         """Tell whether a new attempt may start under it."""
         return self.holds(lease) and self._monotonic() < self._trusted_until[lease.lane_id]
+
+    def trusted_seconds(self, lease: Lease) -> float:
+        """Tell for how long it is trusted, unless it is prolonged."""
+        return max(0.0, self._trusted_until[lease.lane_id] - self._monotonic()) if self.holds(lease) else 0.0

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.outcome import Outcome
 from app.relay.breaker import Doubt
 from app.relay.health import LaneHealth
 from app.relay.marks import part_late
@@ -74,17 +75,20 @@ class Sending:
         """Hear what was just read: its rhythm tells how fast it may go, where the receiver was away."""
         self._pace.note_read(rows, now=self._tools.monotonic())
 
-    def expire(self, rows: Sequence[Owed]) -> None:
-        """End deliveries whose events are no longer kept."""
-        self._settle_untried(rows, lambda row: self._tools.attempts.expire(self._lease, row))
+    def sift(self, rows: Sequence[Owed]) -> list[Owed]:
+        """Give those that may go now; end those whose events are no longer kept, and put off retries beyond the budget.
 
-    def put_off(self, rows: Sequence[Owed]) -> None:
-        """Let retries that are beyond the budget come again later."""
-        RETRIES_SLID.inc(len(rows))
+        Not for what goes in order.
+        """
         attempts, random = self._tools.attempts, self._tools.random
-        self._settle_untried(rows, lambda row: attempts.put_off(self._lease, row, seconds=slide_seconds(random())))
+        gone = [row for row in rows if row.stored is None]
+        self._settle_untried(gone, lambda row: attempts.expire(self._lease, row))
+        now, later = self._split_by_budget([row for row in rows if row.stored is not None])
+        RETRIES_SLID.inc(len(later))
+        self._settle_untried(later, lambda row: attempts.put_off(self._lease, row, seconds=slide_seconds(random())))
+        return now
 
-    def split_by_budget(self, rows: Sequence[Owed]) -> tuple[list[Owed], list[Owed]]:
+    def _split_by_budget(self, rows: Sequence[Owed]) -> tuple[list[Owed], list[Owed]]:
         """Tell which of the deliveries that were read go now, and which later: retries that do not fit in."""
         now: list[Owed] = []
         later: list[Owed] = []
@@ -142,31 +146,55 @@ class Sending:
         if endpoint is None or not wanted or not self._may_start(endpoint):
             self._window.must_look = True
             return []
-        young, expired = self._part_old(endpoint, wanted)
-        to_send, unwanted = part_late(endpoint, young, is_late=self._window.is_late)
-        dropped = [self._tools.attempts.drop(self._lease, row) for row in unwanted]
-        return [*(await self._try(endpoint, to_send) if to_send else ()), *expired, *dropped]
+        to_send, ended = self._part(endpoint, wanted)
+        return [*(await self._try(endpoint, to_send) if to_send else ()), *ended]
 
-    def _part_old(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
-        """End deliveries that got older than this endpoint wants: while it was paused, or in a long queue."""
-        now = self._tools.monotonic()
-        is_old = {row.row_id: self._pace.age(row, now=now) > endpoint.max_age_seconds for row in rows}
-        expire = self._tools.attempts.expire
-        ended = [expire(self._lease, row, endpoint) for row in rows if is_old[row.row_id]]
-        return [row for row in rows if not is_old[row.row_id]], ended
+    def _part(self, endpoint: Endpoint, rows: Sequence[Owed]) -> tuple[list[Owed], list[Settlement]]:
+        """Choose what is sent, late ones marked; end what is too old, not wanted late, or of an event that is gone."""
+        lease, now, attempts = self._lease, self._tools.monotonic(), self._tools.attempts
+        young: list[Owed] = []
+        ended: list[Settlement] = []
+        for row in rows:
+            if row.stored is None:
+                # Nobody could ever see to it: it holds up no others.
+                ended.append(attempts.expire(lease, row))
+            elif self._pace.age(row, now=now) > endpoint.max_age_seconds:
+                ended.append(attempts.expire(lease, row, endpoint))
+            else:
+                young.append(row)
+        to_send, unwanted = part_late(endpoint, young, is_late=self._window.is_late)
+        return to_send, [*ended, *(attempts.drop(lease, row) for row in unwanted)]
 
     async def _try(self, endpoint: Endpoint, rows: Sequence[Owed]) -> list[Settlement]:
         number = self.health.begin()
         try:
-            outcomes = await self._tools.attempts.send(endpoint, rows)
+            outcomes = await self._ask(endpoint, rows)
         finally:
             self.health.end(number)
+        if outcomes is None:
+            self._window.must_look = True
+            return []
         conclude = self._tools.attempts.conclude
         settlements = [conclude(self._lease, endpoint, *pair) for pair in zip(rows, outcomes, strict=True)]
         if any(each.verdict.disables for each in settlements):
             self.has_disabled = self.is_ending = True
         self._hear(settlements, endpoint)
         return [*settlements[:-1], replace(settlements[-1], health=self.health.news())]
+
+    async def _ask(self, endpoint: Endpoint, rows: Sequence[Owed]) -> Sequence[Outcome] | None:
+        """Send; None where the order is at stake and the lease has ended: who has the lane next sends on by then."""
+        if endpoint.ordering == "none":
+            return await self._tools.attempts.send(endpoint, rows)
+        leases, sending = self._tools.leases, asyncio.ensure_future(self._tools.attempts.send(endpoint, rows))
+        try:
+            while not sending.done():
+                if not leases.is_trusted(self._lease):
+                    return None
+                await asyncio.wait([sending], timeout=leases.trusted_seconds(self._lease))
+            return sending.result()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     def _hear(self, settlements: Sequence[Settlement], endpoint: Endpoint) -> None:
         current = self._endpoint()

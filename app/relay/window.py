@@ -1,8 +1,8 @@
 """What a lane has in memory: queued, in flight or not yet settled. None of it is read again until it is forgotten."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from app.domain.delivery import Owed, Settlement
+from app.domain.delivery import Owed, Settlement, at_hand_limit
 from app.domain.ids import SubscriptionId
 from app.relay.marks import Marks
 from app.relay.memory import NEWEST_SHARE, Memory
@@ -22,6 +22,9 @@ class Window:
         self._waiting = Waiting()
         self._marks = Marks()
         self._weights: dict[int, int] = {}
+        # The rows of each object, and the objects of which there was enough and not much went since.
+        self._of_object: dict[int, dict[int, None]] = {}
+        self._crowded: set[int] = set()
         self._held_back: set[int] = set()
         self._subscriptions: set[SubscriptionId] = set()
 
@@ -33,6 +36,11 @@ class Window:
     def row_ids(self) -> tuple[int, ...]:
         """Name the rows."""
         return tuple(self._weights)
+
+    @property
+    def crowded(self) -> Mapping[int, int]:
+        """Name the objects of which enough is in memory, each with its first row."""
+        return {key: next(iter(rows)) for key, rows in self._of_object.items() if len(rows) >= at_hand_limit(key)}
 
     @property
     def ready(self) -> int:
@@ -55,8 +63,11 @@ class Window:
         fresh = [row for row in rows if row.row_id not in self._weights and not self._is_overtaken(row)]
         for row in fresh:
             self._weights[row.row_id] = weight = self._memory.take(row)
+            if row.order_key is not None:
+                self._of_object.setdefault(row.order_key, {})[row.row_id] = None
             self.bytes += weight
             self.row_bytes += (weight - self.row_bytes) * (NEWEST_SHARE if self.row_bytes else 1.0)
+        self._crowded.update(self.crowded)
         return fresh
 
     def queue(self, rows: Iterable[Owed], *, in_order: bool) -> None:
@@ -105,3 +116,15 @@ class Window:
             weight = self._weights.pop(row.row_id, 0)
             self.bytes -= weight
             self._memory.give_back(weight)
+            if row.order_key is not None:
+                self._forget_of_object(row.order_key, row.row_id)
+
+    def _forget_of_object(self, order_key: int, row_id: int) -> None:
+        rows = self._of_object.get(order_key, {})
+        rows.pop(row_id, None)
+        if order_key in self._crowded and len(rows) <= at_hand_limit(order_key) / 2:
+            # What was parked meanwhile is due by now.
+            self._crowded.discard(order_key)
+            self.must_look = True
+        if not rows:
+            self._of_object.pop(order_key, None)

@@ -27,14 +27,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.identity import keys_of_event
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.verdict import CancelReason, DeadReason, DeliveryStatus
-from app.store.columns import Instant
+from app.store.columns import FAR, Instant
 from app.store.place import Place, page_after
 from app.store.schema import attempt, dead_letter, delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A delivery and how it stands. `due_at` is None when it is over, `ended_at` while it is owed."""
+    """A delivery and how it stands.
+
+    `due_at` is None when it is over, or waits for an earlier one; `ended_at` while it is owed.
+    """
 
     key: DeliveryKey
     event_id: EventId
@@ -208,7 +211,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         endpoint_id=EndpointId(row.endpoint_id),
         status=row.status,
         reason=row.reason,
-        due_at=row.due_at,
+        due_at=None if row.due_at == FAR else row.due_at,
         created_at=row.created_at,
         ended_at=row.ended_at,
     )

@@ -1,16 +1,19 @@
 """The outbox as the relay sees it: each call a short transaction, or two; no statement is written here."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from app.domain.delivery import InOrder, LaneSurvey, Lease, Owed, Settlement
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import Fetched, InOrder, LaneSurvey, Lease, Owed, Settlement, crowded_by
 from app.domain.errors import StoreError
 from app.domain.ids import LaneId, ReplicaId
 from app.store import endpoints, high_water, lanes, owed, reordered, replicas, settle
 from app.store.cancel import CANCELLED_AT_ONCE, Way
 from app.store.database import Database, is_partition_missing
-from app.store.in_order import park
+from app.store.in_order import park_by_turn, park_in_line
 from app.store.partitions import make_days
 from app.store.patience import PATIENCE, Patience
 from app.store.sweep import Sweep
@@ -20,6 +23,7 @@ SWEEP_PAUSE_SECONDS: Final = 0.5
 # A look that finds only what waits for others puts that off and looks again, so often at most.
 _LOOKS_IN_ORDER: Final = 8
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 class SqlOutbox:
@@ -76,20 +80,20 @@ class SqlOutbox:
             held = await lanes.renew(connection, self._replica, leases, lease_seconds=self._lease_seconds)
         return frozenset(lane_id for lane_id, _ in held)
 
-    async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
-    ) -> Sequence[Owed]:
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
         """Read what is due; see the port."""
-        if in_order is None:
-            async with self._database.read() as connection:
-                return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
-        fetch = self._fetch_by_turn if in_order.is_reordered else self._fetch_in_order
-        rows = await fetch(lease, limit=limit, leave_out=leave_out)
-        if not in_order.with_marks or not rows:
-            return rows
+        async with self._database.read() as connection:
+            return await owed.fetch(connection, lease, limit=limit, leave_out=leave_out)
+
+    async def fetch_in_order(self, lease: Lease, *, limit: int, leave_out: Sequence[int], how: InOrder) -> Fetched:
+        """Read what is due, by turn; see the port."""
+        fetch = self._fetch_by_turn if how.is_reordered else self._fetch_in_line
+        fetched = await fetch(lease, limit=limit, leave_out=leave_out, crowded=how.crowded)
+        if not how.with_marks or not fetched.rows:
+            return fetched
         # After the rows: what was settled in between counts.
         async with self._database.read() as connection:
-            return await high_water.tell(connection, lease, rows)
+            return replace(fetched, rows=await high_water.tell(connection, lease, fetched.rows))
 
     async def make_way(self, lease: Lease) -> None:
         """Cancel what was deleted and is due next; see the port."""
@@ -136,30 +140,51 @@ class SqlOutbox:
             await lanes.release_all(connection, self._replica)
             await replicas.forget(connection, self._replica)
 
-    async def _fetch_in_order(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+    async def _fetch_in_line(
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], crowded: Mapping[int, int]
+    ) -> Fetched:
         for _ in range(_LOOKS_IN_ORDER):
             async with self._database.read() as connection:
-                may_go, wait = await owed.fetch_in_order(connection, lease, limit=limit, leave_out=leave_out)
-            if wait:
-                async with self._database.write() as connection:
-                    await park(connection, self._replica, lease, wait)
-            if may_go or len(wait) < limit:
-                return may_go
-        return ()
+                look = await owed.look_in_line(connection, lease, limit=limit, leave_out=leave_out, crowded=crowded)
+            if look.waiting and not await self._park(park_in_line, lease, look.waiting):
+                return Fetched(rows=look.may_go, is_all=True)
+            if look.may_go or look.is_all:
+                return Fetched(rows=look.may_go, is_all=look.is_all)
+        return Fetched(rows=(), is_all=False)
 
-    async def _fetch_by_turn(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
+    async def _fetch_by_turn(
+        self, lease: Lease, *, limit: int, leave_out: Sequence[int], crowded: Mapping[int, int]
+    ) -> Fetched:
         rows: list[Owed] = []
+        looked_at = limit
         for _ in range(_LOOKS_IN_ORDER):
-            at_hand = [*leave_out, *(row.row_id for row in rows)]
+            at_hand = reordered.AtHand(
+                row_ids=[*leave_out, *(row.row_id for row in rows)], crowded={**crowded_by(rows), **crowded}
+            )
             async with self._database.read() as connection:
-                look = await reordered.look(connection, lease, limit=limit - len(rows), leave_out=at_hand)
-            if look.wait:
-                async with self._database.write() as connection:
-                    await park(connection, self._replica, lease, look.wait)
+                look = await reordered.look(
+                    connection, lease, limit=limit - len(rows), at_hand=at_hand, looked_at=looked_at
+                )
             rows += look.may_go
-            if look.is_all or len(rows) >= limit or not (look.may_go or look.wait):
+            if look.waiting and not await self._park(park_by_turn, lease, look.waiting):
+                return Fetched(rows=rows, is_all=True)
+            # Where nothing goes and nothing waits, something cancelled is in the way: the sweep will have it.
+            if look.is_all or not (look.may_go or look.waiting):
+                return Fetched(rows=rows, is_all=True)
+            if len(rows) >= limit:
                 break
-        return rows
+            looked_at = max(limit, reordered.LOOKED_ON)
+        return Fetched(rows=rows, is_all=False)
+
+    async def _park(
+        self,
+        park: Callable[[AsyncConnection, ReplicaId, Lease, Mapping[int, W]], Awaitable[bool]],
+        lease: Lease,
+        waiting: Mapping[int, W],
+    ) -> bool:
+        """Park what waits; False when the lease is lost."""
+        async with self._database.write() as connection:
+            return await park(connection, self._replica, lease, waiting)
 
     async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         lost = await self._database.write_again(

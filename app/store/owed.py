@@ -6,7 +6,8 @@ event is looked up by its key. They begin at the lane's low-water mark (low_wate
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -32,7 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from app.domain.delivery import Lease, Owed
+from app.domain.delivery import Lease, Owed, at_hand_limit
 from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
 from app.store.columns import none_of_named, now, one_of, this_moment
 from app.store.events import stored_event
@@ -52,11 +53,15 @@ class NextDue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parking:
-    """A delivery that is due, and the one it waits for, which is not at hand."""
+class InLine:
+    """Deliveries of an ordered lane that are due and may go, by row; and from which row on those of an object wait.
 
-    row_id: int
-    behind: int
+    `is_all`: nothing else is due.
+    """
+
+    may_go: Sequence[Owed]
+    waiting: Mapping[int, int]
+    is_all: bool
 
 
 async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
@@ -66,25 +71,28 @@ async def fetch(connection: AsyncConnection, lease: Lease, *, limit: int, leave_
     return [_owed(row) for row in rows]
 
 
-async def fetch_in_order(
-    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int]
-) -> tuple[Sequence[Owed], Sequence[Parking]]:
-    """Read deliveries that are due: those that may go, by row, and those that wait for one that is not at hand.
+async def look_in_line(
+    connection: AsyncConnection, lease: Lease, *, limit: int, leave_out: Sequence[int], crowded: Collection[int]
+) -> InLine:
+    """Read deliveries that are due: those that may go, and those that wait for one that is not at hand.
 
-    At hand is what stands in `leave_out` or comes before in the answer.
+    At hand is what stands in `leave_out` or comes before in the answer. Of a `crowded` object all wait.
     """
     statement = _fetch_statement(connection.dialect.name, leaves_out=bool(leave_out), tells_before=True)
-    rows = await connection.execute(statement, due_values(lease, limit=limit, leave_out=leave_out))
+    rows = list(await connection.execute(statement, due_values(lease, limit=limit, leave_out=leave_out)))
     at_hand = set(leave_out)
+    of_object: Counter[int | None] = Counter()
     may_go: list[Owed] = []
-    wait: list[Parking] = []
+    waiting: dict[int, int] = {}
     for row in sorted(rows, key=lambda each: each.id):
-        if row.before_id is None or row.before_id in at_hand:
+        is_next = row.before_id is None or row.before_id in at_hand
+        if is_next and row.order_key not in crowded and (of_object[row.order_key] < at_hand_limit(row.order_key)):
+            of_object[row.order_key] += 1
             at_hand.add(row.id)
             may_go.append(_owed(row))
         else:
-            wait.append(Parking(row_id=row.id, behind=row.before_id))
-    return may_go, wait
+            waiting.setdefault(row.order_key, row.id)
+    return InLine(may_go=may_go, waiting=waiting, is_all=len(rows) < limit)
 
 
 async def fetch_rows(connection: AsyncConnection, lease: Lease, row_ids: Sequence[int]) -> Mapping[int, Owed]:

@@ -1,6 +1,7 @@
 """The sweep: the guarantee behind every hint. Wakes lanes, ends what was deleted or is too old, notes what is amiss."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.errors import StoreUnavailable
 from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import EndpointId, LaneId, ReplicaId
-from app.store import chores, endpoints, lanes, low_water, replicas
+from app.store import chores, endpoints, lanes, low_water, replicas, unordered
 from app.store.cancel import cancel_what_was_deleted
 from app.store.columns import now, one_of
 from app.store.database import Database
@@ -24,6 +25,7 @@ _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
 _LOOKED_AT_A_SWEEP: Final = 50
 _LET_GO_AT_ONCE: Final = 1_000
+_SLICES_A_SWEEP: Final = 5
 # How far below all marks every so many sweeps look: most transactions end within a blink, and none takes minutes. A few
 # lanes a sweep are looked at from the beginning of time, in turn.
 _BELOW_MARKS: Final = ((10, 120.0), (1, 5.0))
@@ -60,6 +62,7 @@ class Sweep:
             woken += await self._wake()
         await cancel_what_was_deleted(self._database, slice_rows=self._slice_rows)
         await self._unblock()
+        await self._let_go()
         await self._expiry.run()
         await self._disable_failing()
         await look_for_stalls(self._database, self._patience)
@@ -125,6 +128,16 @@ class Sweep:
             ids = [row.id for row in rows]
             await connection.execute(delete(delivery).where(one_of(connection, delivery.c.id, ids), delivery.c.blocks))
             await unpark(connection, keys)
+
+    async def _let_go(self) -> None:
+        """Let go a few slices of what was parked where an order is kept no more."""
+        async with self._database.read() as connection:
+            left = list(await unordered.find_unordered(connection))
+        for _ in range(_SLICES_A_SWEEP):
+            if not left:
+                return
+            if await self._database.write_again(partial(unordered.let_go, lane_id=left[0])) < unordered.LET_GO_AT_ONCE:
+                left.pop(0)
 
 
 def sleeping_statement() -> Select[int]:

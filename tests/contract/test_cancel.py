@@ -35,8 +35,9 @@ async def dropped_and_kept(stored: Stored, *, ordering: Ordering = "none") -> tu
 async def fetch(outbox: SqlOutbox, lease: Lease, ordering: Ordering) -> Sequence[Owed]:
     """Look at a lane as its holder does."""
     await outbox.make_way(lease)
-    in_order = None if ordering == "none" else InOrder()
-    return await outbox.fetch(lease, limit=64, leave_out=(), in_order=in_order)
+    if ordering == "none":
+        return await outbox.fetch(lease, limit=64, leave_out=())
+    return (await outbox.fetch_in_order(lease, limit=64, leave_out=(), how=InOrder())).rows
 
 
 @pytest.fixture(autouse=True)

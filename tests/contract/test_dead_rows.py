@@ -3,7 +3,7 @@
 And the statements that write take their rows by an index, whatever the planner believes of the tables.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import event as hook
 from sqlalchemy import select, text, update
 
 from app.domain.configuration import Ordering
-from app.domain.delivery import InOrder, Lease
+from app.domain.delivery import InOrder, Lease, Owed
 from app.store.low_water import below_statement
 from app.store.outbox import SqlOutbox
 from app.store.owed import fetch_statement, next_statement
@@ -56,10 +56,17 @@ async def backlog(stored: Stored, *, ordering: Ordering, rows: int) -> tuple[Sql
     return outbox, await only_lease(outbox)
 
 
+async def fetched(outbox: SqlOutbox, lease: Lease, *, ordering: Ordering) -> Sequence[Owed]:
+    """Fetch as the relay does."""
+    if ordering == "none":
+        return await outbox.fetch(lease, limit=400, leave_out=())
+    return (await outbox.fetch_in_order(lease, limit=400, leave_out=(), how=InOrder())).rows
+
+
 async def deliver(outbox: SqlOutbox, lease: Lease, count: int, *, ordering: Ordering) -> None:
     """Deliver so many, as the relay does."""
     while count > 0:
-        owed = await outbox.fetch(lease, limit=400, leave_out=(), in_order=None if ordering == "none" else InOrder())
+        owed = await fetched(outbox, lease, ordering=ordering)
         await outbox.settle([delivered(lease, each) for each in owed])
         count -= len(owed)
 
@@ -159,9 +166,7 @@ async def test_leasing_and_settling_go_by_keys(
 
     hook.listen(stored.database.engine.sync_engine, "before_cursor_execute", note)
     lease = await only_lease(outbox)
-    one, two, *others = await outbox.fetch(
-        lease, limit=400, leave_out=(), in_order=None if ordering == "none" else InOrder()
-    )
+    one, two, *others = await fetched(outbox, lease, ordering=ordering)
     await outbox.settle([*(delivered(lease, each) for each in others), failed(lease, one), dead(lease, two)])
     await outbox.rest(lease)
     await outbox.sweep()

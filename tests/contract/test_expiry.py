@@ -121,9 +121,9 @@ async def test_what_stands_behind_a_death_that_blocks_ends(stored: Stored) -> No
     await stored.store.record([heard(*make_events(3))])
     outbox = stored.outbox()
     lease = await only_lease(outbox)
-    first, *_ = await outbox.fetch(lease, limit=1, leave_out=(), in_order=InOrder())
+    first, *_ = (await outbox.fetch_in_order(lease, limit=1, leave_out=(), how=InOrder())).rows
     await outbox.settle([replace(dead(lease, first), blocks=True)])
-    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder()) == []
+    assert not (await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows
     await stored.execute(update(delivery).values(owed_at=now(-6 * DAY)))
 
     await Expiry(stored.database).run()

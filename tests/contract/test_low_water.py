@@ -164,7 +164,7 @@ class TestByNumber:
     async def test_it_stays_below_what_is_owed(self, stored_on_postgres: Stored) -> None:
         """What failed keeps its place before those that come after it."""
         _, lease, outbox = await in_order(stored_on_postgres, count=4, same_key=False)
-        first, *others = await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())
+        first, *others = (await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows
 
         await outbox.settle([failed(lease, first)])
         for each in others:
@@ -184,7 +184,7 @@ class TestByNumber:
             assert (await lane_row(stored)).low_id <= late
         await stored.store.record([heard(make_event(60))])
 
-        may_go = await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())
+        may_go = (await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows
 
         newest = await stored.scalar(select(delivery.c.id).order_by(delivery.c.id.desc()).limit(1))
         assert [each.row_id for each in may_go] == [late, newest]
@@ -202,7 +202,7 @@ async def in_order(stored: Stored, *, count: int, same_key: bool = True) -> tupl
 
 async def deliver_one_by_one(outbox: SqlOutbox, lease: Lease) -> Sequence[int]:
     """Settle what a lane owes, each on its own; gives the rows."""
-    owed = await outbox.fetch(lease, limit=100, leave_out=(), in_order=InOrder())
+    owed = (await outbox.fetch_in_order(lease, limit=100, leave_out=(), how=InOrder())).rows
     for each in owed:
         await outbox.settle([delivered(lease, each)])
     return [each.row_id for each in owed]

@@ -12,7 +12,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.domain.delivery import Lease
 from app.domain.ids import EndpointId, LaneId, ReplicaId
-from app.store.columns import now
+from app.store.columns import FAR, now
 from app.store.lanes import waiting_statement
 from app.store.owed import fetch_statement
 from app.store.prune import needed_statement
@@ -206,7 +206,7 @@ async def test_a_look_at_one_object_does_not_read_its_backlog(stored_on_postgres
         await connection.exec_driver_sql(f"PREPARE guarded AS {STANDING_POSTGRESQL}")
         explained = await connection.exec_driver_sql(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE guarded"
-            f"({lease.lane_id}, '{{7}}'::bigint[], '{{1,2}}'::bigint[], 96)"
+            f"({lease.lane_id}, '{{7}}'::bigint[], '{{1,2}}'::bigint[], 96, '{FAR.isoformat()}'::timestamptz)"
         )
         plan: dict[str, Any] = explained.scalars().one()[0]["Plan"]
         await connection.exec_driver_sql("DEALLOCATE guarded")
@@ -219,7 +219,7 @@ async def test_a_look_at_one_object_does_not_read_its_backlog(stored_on_postgres
 async def test_sqlite_looks_at_one_object_by_the_index(stored_on_sqlite: Stored) -> None:
     """It finds the first deliveries of an object along the index, and each of them by its number."""
     async with stored_on_sqlite.database.read() as connection:
-        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {STANDING_SQLITE}", (1, "[7]", "[1,2]", 96))
+        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {STANDING_SQLITE}", (1, "[7]", "[1,2]", 96, 0))
         steps = [row["detail"] for row in found.mappings()]
 
     assert any("SEARCH delivery USING" in step and "ix_delivery_in_order" in step for step in steps)

@@ -259,14 +259,14 @@ async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
         await stored.store.record([heard(make_event(number, key=b"cat.jpg"))])
     outbox = stored.outbox()
     lease = await only_lease(outbox)
-    first, _ = await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())
+    first, _ = (await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows
     await outbox.settle([replace(dead(lease, first), blocks=True)])
-    assert await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder()) == []
+    assert (await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows == []
 
     done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), status="dead")))
-    again = await outbox.fetch(lease, limit=1, leave_out=(), in_order=InOrder())
+    again = (await outbox.fetch_in_order(lease, limit=1, leave_out=(), how=InOrder())).rows
     await outbox.settle([delivered(lease, again[0])])
 
     assert done.owed == 1
     assert again[0].row_id == first.row_id
-    assert len(await outbox.fetch(lease, limit=10, leave_out=(), in_order=InOrder())) == 1
+    assert len((await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows) == 1

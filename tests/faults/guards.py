@@ -22,6 +22,7 @@ class Guard:
 _OUTBOX: Final = "tests/contract/test_outbox.py"
 _RETRY: Final = "tests/contract/test_retry_and_settle.py"
 _IN_ORDER: Final = "tests/contract/test_in_order.py"
+_PARKING: Final = "tests/contract/test_parking.py"
 _RELAY: Final = "tests/unit/relay"
 _FORGERIES: Final = "tests/unit/sources/test_sns_forgeries.py"
 
@@ -112,8 +113,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="only the first of a key is read, unless the one before it is at hand",
         file="app/store/owed.py",
-        text="if row.before_id is None or row.before_id in at_hand:",
-        without="if row.id:",
+        text="is_next = row.before_id is None or row.before_id in at_hand",
+        without="is_next = bool(row.id)",
         missed_by=(f"{_IN_ORDER}::test_behind_one_that_failed_nothing_is_handed_out[sqlite]",),
     ),
     Guard(
@@ -126,9 +127,27 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="what waits for others is put off",
         file="app/store/outbox.py",
-        text="            if wait:\n",
-        without="            if wait and not wait:\n",
+        text="if look.waiting and not await self._park(park_in_line, lease, look.waiting):",
+        without="if look.waiting and not look.waiting:",
         missed_by=(f"{_IN_ORDER}::test_a_long_queue_behind_one_does_not_hide_the_others[sqlite]",),
+    ),
+    Guard(
+        name="of an object of which enough is at hand nothing more is read",
+        file="app/store/owed.py",
+        text="is_next and row.order_key not in crowded",
+        without="is_next",
+        missed_by=(
+            f"{_PARKING}::test_of_a_long_queue_no_more_is_handed_out_than_keeps_room_for_others[sqlite-in line-64]",
+        ),
+    ),
+    Guard(
+        name="in order, what is under way ends with its lease",
+        file="app/relay/sending.py",
+        text="""        if endpoint.ordering == "none":
+            return await""",
+        without="""        if endpoint.ordering:
+            return await""",
+        missed_by=(f"{_RELAY}/test_order.py::test_in_order_a_send_does_not_outlive_its_lease[key-0]",),
     ),
     Guard(
         name="what was put off is due when the one before it is over",

@@ -113,10 +113,9 @@ class Play:
         holding.window.begin_look()
         lease, leave_out = holding.lease, holding.window.row_ids
         looks: list[Look] = []
-        fetch = replica.outbox.fetch(lease, limit=limit, leave_out=leave_out, in_order=holding.in_order)
         await self.board.start(
             ("turn", lease),
-            fetch,
+            replica.fetch(holding, limit=limit),
             Following(
                 stepped=lambda seen: looks.append(self.model.look(lease.lane_id, leave_out, seen)),
                 done=lambda rows, _: self.model.fetched(lease.lane_id, rows, looks, limit),

@@ -90,6 +90,15 @@ class Replica:
             self.holdings = [each for each in self.holdings if each.sent or not each.is_lost]
             self.holdings.append(Holding(lease=lease, in_order=orders.get(lease.lane_id)))
 
+    async def fetch(self, holding: Holding, *, limit: int) -> Sequence[Owed]:
+        """Read what a lane owes beyond what is in memory, as its order asks."""
+        window = holding.window
+        if holding.in_order is None:
+            return await self.outbox.fetch(holding.lease, limit=limit, leave_out=window.row_ids)
+        how = replace(holding.in_order, crowded=window.crowded)
+        fetched = await self.outbox.fetch_in_order(holding.lease, limit=limit, leave_out=window.row_ids, how=how)
+        return fetched.rows
+
 
 def settlement_of(lease: Lease, endpoint: Endpoint, owed: Owed, verdict: Verdict | None) -> Settlement:
     """Settle what a receiver accepted, where there is no verdict, or refused."""

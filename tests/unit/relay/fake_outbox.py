@@ -5,14 +5,25 @@ One FakeOutbox is the database; `for_replica` gives what one relay sees of it. T
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import takewhile
 from typing import Final
 
-from app.domain.delivery import LONGEST_TRIAL_SECONDS, TRIALS_HELD, Health, InOrder, LaneSurvey, Lease, Owed, Settlement
+from app.domain.delivery import (
+    AT_HAND_LIMIT,
+    LONGEST_TRIAL_SECONDS,
+    TRIALS_HELD,
+    Fetched,
+    Health,
+    InOrder,
+    LaneSurvey,
+    Lease,
+    Owed,
+    Settlement,
+)
 from app.domain.errors import StoreRefused, StoreUnavailable
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.domain.order import family_of, place_of
@@ -64,6 +75,7 @@ class Debt:
     owed: Owed
     due_at: float
     owed_at: float
+    is_parked: bool = False
 
     def handed_out(self) -> Owed:
         """Give it with its age as of now."""
@@ -163,14 +175,26 @@ class FakeOutbox:
         ]
         return max(earlier, key=lambda debt: debt.owed.row_id, default=None)
 
+    def line(self, lane_id: LaneId, order_key: int | None) -> list[int]:
+        """Name what a lane owes of one object, as it came."""
+        found = [debt.owed for debt in self.debts.values() if debt.owed.lane_id == lane_id]
+        return sorted(owed.row_id for owed in found if owed.order_key == order_key)
+
+    def park(self, row_ids: Iterable[int]) -> None:
+        """Let rows that are due wait until something of their object is out of the way."""
+        for row_id in row_ids:
+            debt = self.debts[row_id]
+            if debt.due_at <= now():
+                debt.due_at, debt.is_parked = FAR, True
+
     def wake_behind(self, owed: Owed) -> None:
         """Make due what waited for a delivery that is out of the way."""
         if owed.order_key is None:
             return
-        for debt in self.debts.values():
-            if (debt.owed.lane_id, debt.owed.order_key) == (owed.lane_id, owed.order_key):
-                woken_at = max(now(), debt.owed_at)
-                debt.due_at = min(debt.due_at, woken_at) if debt.owed.failures == 0 else debt.due_at
+        for row_id in self.line(owed.lane_id, owed.order_key)[:AT_HAND_LIMIT]:
+            debt = self.debts[row_id]
+            if debt.is_parked:
+                debt.due_at, debt.is_parked = now(), False
 
 
 class ReplicaOutbox:
@@ -245,37 +269,40 @@ class ReplicaOutbox:
     async def make_way(self, lease: Lease) -> None:
         """See the port; here nothing that was deleted is in the way."""
 
-    async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
-    ) -> Sequence[Owed]:
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
         """See the port; the lease is not looked at, as in the database."""
         await self._travel("fetch")
-        at, left_out = now(), set(leave_out)
-        due = [
+        return self._due(lease, set(leave_out))[:limit]
+
+    async def fetch_in_order(self, lease: Lease, *, limit: int, leave_out: Sequence[int], how: InOrder) -> Fetched:
+        """See the port: one look, which parks all that waits."""
+        await self._travel("fetch")
+        left_out = set(leave_out)
+        due = self._due(lease, left_out)
+        look = self._by_turn if how.is_reordered else self._in_line
+        rows = look(due[:limit], left_out, how.crowded)
+        if how.with_marks:
+            rows = [self._marked(owed) for owed in rows]
+        return Fetched(rows=rows, is_all=len(due) < limit)
+
+    def _due(self, lease: Lease, left_out: Container[int]) -> list[Owed]:
+        return [
             debt.handed_out()
             for debt in self._shared.may_be_sent(lease.lane_id)
-            if debt.due_at <= at and debt.owed.row_id not in left_out
-        ][:limit]
-        if in_order is None:
-            return due
-        due = self._by_turn(due, left_out) if in_order.is_reordered else self._in_order(due, left_out)
-        return [self._marked(owed) for owed in due] if in_order.with_marks else due
+            if debt.due_at <= now() and debt.owed.row_id not in left_out
+        ]
 
-    def _by_turn(self, due: Sequence[Owed], at_hand: set[int]) -> list[Owed]:
+    def _by_turn(self, due: Sequence[Owed], at_hand: set[int], crowded: Container[int]) -> list[Owed]:
         """Choose as the database does; all that stand in line are looked through."""
         debts = self._shared.debts
         may_go = []
         for key in dict.fromkeys(owed.order_key for owed in due):
-            line = sorted(
-                row_id for row_id, debt in debts.items() if debt.owed.order_key == key and row_id not in at_hand
-            )
-            turns = in_turn([self._standing(debts[row_id]) for row_id in line], are_all=True)
+            line = self._shared.line(due[0].lane_id, key)
+            turns = in_turn([self._standing(debts[each]) for each in line if each not in at_hand], are_all=True)
             chain = [each.row_id for each in takewhile(lambda each: each.is_due, turns)]
+            chain = [] if key in crowded else chain[:AT_HAND_LIMIT]
             may_go += [debts[row_id].handed_out() for row_id in chain]
-            head = next((debts[each.row_id] for each in turns if not each.is_due), None)
-            for owed in due:
-                if owed.order_key == key and owed.row_id not in chain and head is not None:
-                    debts[owed.row_id].due_at = max(debts[owed.row_id].due_at, head.due_at)
+            self._shared.park(owed.row_id for owed in due if owed.order_key == key and owed.row_id not in chain)
         return may_go
 
     def _standing(self, debt: Debt) -> Standing:
@@ -283,7 +310,7 @@ class ReplicaOutbox:
             row_id=debt.owed.row_id,
             place=debt.owed.place,
             is_held=debt.owed.failures > 0,
-            is_due=debt.due_at <= now(),
+            is_due=debt.is_parked or debt.due_at <= now(),
         )
 
     def _marked(self, owed: Owed) -> Owed:
@@ -292,16 +319,16 @@ class ReplicaOutbox:
             return owed
         return replace(owed, mark=self._shared.marks.get((owed.lane_id, owed.order_key, family_of(place))))
 
-    def _in_order(self, due: Sequence[Owed], at_hand: set[int]) -> list[Owed]:
-        may_go = []
+    def _in_line(self, due: Sequence[Owed], at_hand: set[int], crowded: Container[int]) -> list[Owed]:
+        may_go: list[Owed] = []
         for owed in sorted(due, key=lambda each: each.row_id):
             before = self._shared.before(owed)
-            if before is None or before.owed.row_id in at_hand:
+            is_next = before is None or before.owed.row_id in at_hand
+            if is_next and owed.order_key not in crowded:
                 at_hand.add(owed.row_id)
                 may_go.append(owed)
             else:
-                debt = self._shared.debts[owed.row_id]
-                debt.due_at = max(debt.due_at, before.due_at)
+                self._shared.park([owed.row_id])
         return may_go
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
@@ -419,12 +446,13 @@ class ReplicaOutbox:
         self._shared.settled.append(settlement)
         more = int(settlement.outcome is not None)
         debt.owed = replace(debt.owed, tries=debt.owed.tries + more, failures=debt.owed.failures + more)
-        debt.due_at = now() + settlement.verdict.delay_seconds
+        debt.due_at, debt.is_parked = now() + settlement.verdict.delay_seconds, False
 
     def _end(self, settlement: Settlement) -> None:
         if settlement.blocks:
             self._shared.settled.append(settlement)
-            self._shared.debts[settlement.owed.row_id].due_at = FAR
+            blocking = self._shared.debts[settlement.owed.row_id]
+            blocking.due_at, blocking.is_parked = FAR, False
             self._shared.ended[settlement.owed.key] = Ended(owed=settlement.owed, status="dead", reason="exhausted")
             return
         known = self._shared.ended.get(settlement.owed.key)

@@ -1,14 +1,16 @@
 """Ordered lanes: no delivery is sent before everything of its key that came earlier is over, whatever happens."""
 
+import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
 import pytest
 
 from app.domain.configuration import OnDead, Ordering
-from app.domain.delivery import Owed
+from app.domain.delivery import Fetched, InOrder, Lease, Owed
 from app.domain.outcome import Outcome
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
 from tests.unit.relay.fake_outbox import FakeOutbox
@@ -106,6 +108,89 @@ async def test_a_failing_object_holds_back_only_its_own() -> None:
     assert tried_meanwhile == {ill[0].row_id}
     sent = [owed.row_id for batch in destination.batches for owed in batch if owed.order_key == 1]
     assert list(dict.fromkeys(sent)) == [owed.row_id for owed in ill]
+
+
+@in_virtual_time
+async def test_an_object_with_thousands_owed_keeps_none_of_the_others_waiting() -> None:
+    """They go out beside it at once, though all of it was owed before, and it goes on without a pause."""
+    outbox, set_up = ordered()
+    hot, others = [make_owed(order_key=1) for _ in range(2_000)], [make_owed(order_key=2 + each) for each in range(20)]
+    destination = FakeDestination(takes_seconds=0.1)
+    outbox.owe(*hot, *others)
+
+    async with Replica(outbox, set_up, destination):
+        await until(lambda: all(each.key in outbox.ended for each in others), within_seconds=3.0)
+        await pass_time(60.0)
+        hot_ended = len(outbox.ended) - len(others)
+
+    assert hot_ended > 500
+    sent = [owed.row_id for batch in destination.batches for owed in batch if owed.order_key == 1]
+    assert sent == [owed.row_id for owed in hot[: len(sent)]]
+
+
+@in_virtual_time
+async def test_a_look_that_only_parked_is_followed_by_the_next_at_once() -> None:
+    """It came further: no pause as after a look in vain, however many it takes."""
+    outbox, set_up = ordered()
+    destination = FakeDestination()
+    replica = Replica(outbox, set_up, destination)
+    fetch = replica.outbox.fetch_in_order
+    looks = 0
+
+    async def park_first(lease: Lease, *, limit: int, leave_out: Sequence[int], how: InOrder) -> Fetched:
+        nonlocal looks
+        looks += 1
+        if looks <= 100:
+            await asyncio.sleep(0.001)
+            return Fetched(rows=(), is_all=False)
+        return await fetch(lease, limit=limit, leave_out=leave_out, how=how)
+
+    replica.outbox.fetch_in_order = park_first  # type: ignore[method-assign]  # as after a failure before a long queue
+    outbox.owe(make_owed(order_key=1))
+
+    async with replica:
+        await until(lambda: outbox.ended, within_seconds=1.5)
+
+    assert looks > 100
+
+
+@in_virtual_time
+async def test_one_whose_event_is_gone_ends_in_its_turn() -> None:
+    """Those behind it go one after the other, as behind any other."""
+    outbox, set_up = ordered()
+    destination = FakeDestination(takes_seconds=0.1)
+    gone = make_owed(order_key=1, is_kept=False)
+    outbox.owe(gone, *(make_owed(order_key=1) for _ in range(3)), make_owed(order_key=1, is_kept=False))
+
+    async with Replica(outbox, set_up, destination):
+        await all_ended(outbox)
+
+    assert outbox.statuses() == {"dead": 2, "delivered": 3}
+    assert (outbox.ended[gone.key].status, outbox.ended[gone.key].reason) == ("dead", "expired")
+    assert destination.most_in_flight == 1
+
+
+@pytest.mark.parametrize(("ordering", "under_way"), [("key", 0), ("endpoint", 0), ("none", 1)])
+@in_virtual_time
+async def test_in_order_a_send_does_not_outlive_its_lease(ordering: Ordering, under_way: int) -> None:
+    """Whoever has the lane next sends on: what arrives then from this one would come after what comes later."""
+    outbox, set_up = ordered(ordering)
+    destination = FakeDestination(takes_seconds=30.0)
+    owed = make_owed(order_key=None if ordering == "none" else 1)
+    outbox.owe(owed)
+
+    async with Replica(outbox, set_up, destination):
+        await until(lambda: destination.in_flight)
+        await pass_time(3 * LEASE_SECONDS)
+        while_renewed = destination.in_flight
+        with outbox.outage():
+            await pass_time(LEASE_SECONDS)
+            while_lost = destination.in_flight
+        destination.takes_seconds = 0.1
+        await all_ended(outbox)
+
+    assert (while_renewed, while_lost) == (1, under_way)
+    assert outbox.ended[owed.key].status == "delivered"
 
 
 @in_virtual_time

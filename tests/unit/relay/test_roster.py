@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from app.domain.delivery import InOrder, Lease, Owed
+from app.domain.delivery import Lease, Owed
 from app.domain.ids import LaneId
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
 from tests.unit.relay.fake_outbox import ReplicaOutbox
@@ -23,14 +23,12 @@ class BrokenLane:
         self._fetch = outbox.fetch
         outbox.fetch = self.fetch  # type: ignore[method-assign]  # a fake outbox, broken on purpose
 
-    async def fetch(
-        self, lease: Lease, *, limit: int, leave_out: Sequence[int], in_order: InOrder | None = None
-    ) -> Sequence[Owed]:
+    async def fetch(self, lease: Lease, *, limit: int, leave_out: Sequence[int]) -> Sequence[Owed]:
         """Read, or raise."""
         if self.is_broken and lease.lane_id == self._lane_id:
             self.reads += 1
             raise RuntimeError("a bug")
-        return await self._fetch(lease, limit=limit, leave_out=leave_out, in_order=in_order)
+        return await self._fetch(lease, limit=limit, leave_out=leave_out)
 
 
 @in_virtual_time

@@ -1,6 +1,7 @@
 """What a lane has in memory, where reading and settling cross."""
 
-from app.domain.delivery import Lease, Owed, Settlement
+from app.domain.delivery import AT_HAND_LIMIT, Lease, Owed, Settlement
+from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import LaneId
 from app.domain.verdict import DELIVERED, Verdict
 from app.relay.memory import Memory
@@ -48,3 +49,30 @@ def test_what_was_asked_for_behind_one_that_is_over_goes_on() -> None:
     window.queue(window.take_in([second]), in_order=True)
 
     assert window.take(1) == [second]
+
+
+def test_an_object_of_which_enough_is_in_memory_is_crowded_until_half_of_it_is_over() -> None:
+    """It is named with its first row; when half of it is over, there is more to look for."""
+    rows = [make_owed(order_key=OBJECT) for _ in range(AT_HAND_LIMIT)]
+    window = Window(Memory())
+    window.begin_look()
+    window.queue(window.take_in(rows), in_order=True)
+    assert window.crowded == {OBJECT: rows[0].row_id}
+
+    for row in rows[: AT_HAND_LIMIT // 2 - 1]:
+        window.settled(window.take(1), [settled(row, DELIVERED)])
+    looked_early = window.must_look
+    last = window.take(1)
+    window.settled(last, [settled(last[0], DELIVERED)])
+
+    assert (looked_early, window.must_look) == (False, True)
+    assert window.crowded == {}
+
+
+def test_the_one_object_of_an_endpoint_in_order_is_never_crowded() -> None:
+    """There are no others to keep room for."""
+    window = Window(Memory())
+
+    window.take_in([make_owed(order_key=ORDER_KEY_OF_ALL) for _ in range(2 * AT_HAND_LIMIT)])
+
+    assert window.crowded == {}
