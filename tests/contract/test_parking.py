@@ -232,7 +232,8 @@ async def test_one_that_failed_before_it_had_to_wait_is_woken_too(stored: Stored
             await outbox.settle([replace(dead(lease, replace(early, tries=1)), blocks=True)])
         async with stored.database.write() as connection:
             await retry.retry(connection, DEFAULT_TENANT, early.key)
-        (anew,) = (await look(outbox, lease)).rows
+        anew, *_ = (await look(outbox, lease)).rows
+        assert anew.row_id == early.row_id
         await outbox.settle([delivered(lease, anew)])
 
     assert [owed.row_id for owed in (await look(outbox, lease)).rows] == [late.row_id]
