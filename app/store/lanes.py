@@ -5,7 +5,7 @@ still good. Whoever locks several lanes does it in the order of their ids.
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,13 +14,12 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     FromClause,
+    Integer,
     LargeBinary,
     Row,
     Select,
     and_,
     bindparam,
-    case,
-    false,
     func,
     or_,
     select,
@@ -29,15 +28,14 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
-from app.domain.delivery import LONGEST_TRIAL_SECONDS, TRIALS_HELD, Health, LaneSurvey, Lease
+from app.domain.delivery import TRIALS_HELD, Health, LaneSurvey, Lease
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store import low_water, replicas
 from app.store.columns import FAR, now, one_of, one_of_named
+from app.store.lane_health import counts_as_trial, is_on_trial
 from app.store.owed import next_due
 from app.store.schema import lane
 
-# A failure so long after the one before says nothing of the time between: tries are a day apart at most, by default.
-SAME_TROUBLE_SECONDS: Final = 2 * 86_400.0
 # A replica that gave no sign of life for this part of a lease has missed one, and its own leases are about to end: its
 # share is then the others' by the time its lanes are free.
 LIVE_SHARE: Final = 0.75
@@ -64,7 +62,7 @@ def _survey_statements(replica: ReplicaId, lease_seconds: float) -> tuple[Select
     # Built once: each replica asks twenty times a second.
     is_leased, is_awake = lane.c.lease_until > now(), lane.c.wake_at <= now()
     is_mine = and_(lane.c.owner == replica, is_leased, is_awake)
-    is_active, on_trial = or_(is_leased, _is_waiting()), _counts_as_trial()
+    is_active, on_trial = or_(is_leased, _is_waiting()), counts_as_trial()
     count = select(
         func.count().filter(_is_waiting(), ~on_trial).label("waiting"),
         func.count().filter(_is_waiting(), on_trial).label("waiting_on_trial"),
@@ -83,13 +81,54 @@ async def lease(
     connection: AsyncConnection, replica: ReplicaId, *, limit: int, lease_seconds: float
 ) -> Sequence[Lease]:
     """Claim waiting lanes, longest unserved first; those another replica is just looking at are passed over."""
-    in_order = list((await connection.execute(waiting_statement(replica, limit))).scalars())
+    found = await connection.execute(_waiting_statement(), {"replica": replica, "places": limit})
+    in_order = list(found.scalars())
     if not in_order:
         return ()
     taken = await connection.execute(
+        _take_statement(connection.dialect.name), {"lanes": in_order, "replica": replica, "seconds": lease_seconds}
+    )
+    claimed = {row.id: _lease(row) for row in taken}
+    return [claimed[each] for each in in_order]
+
+
+def waiting_statement(replica: ReplicaId, limit: int) -> Select[int]:
+    """Give the search for lanes to lease, which locks what it finds, for a test to look at its plan."""
+    return _waiting_statement().params(replica=replica, places=limit)
+
+
+@functools.cache
+def _waiting_statement() -> Select[int]:
+    """Build that search: of lanes on trial as many as the replica has room for, however long they have waited."""
+    others = lane.alias("others")
+    is_mine = and_(others.c.owner == bindparam("replica", type_=LargeBinary), others.c.lease_until > now())
+    # Those it holds come first, so that what is left of the places is for those that wait.
+    with_a_place = (
+        select(others.c.id)
+        .where(or_(is_mine, _is_waiting(others)), counts_as_trial(others))
+        .order_by(others.c.lease_until <= now(), others.c.last_served, others.c.id)
+        .limit(TRIALS_HELD)
+    )
+    return (
+        select(lane.c.id)
+        .where(_is_waiting(), or_(~counts_as_trial(), lane.c.id.in_(with_a_place)))
+        .order_by(lane.c.last_served, lane.c.id)
+        .limit(bindparam("places", type_=Integer))
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+
+
+@functools.cache
+def _take_statement(dialect: str) -> ReturningUpdate[*tuple[Any, ...]]:
+    return (
         update(lane)
-        .where(one_of(connection, lane.c.id, in_order))
-        .values(owner=replica, fence=lane.c.fence + 1, lease_until=now(lease_seconds), last_served=now())
+        .where(one_of_named(dialect, lane.c.id, "lanes"))
+        .values(
+            owner=bindparam("replica", type_=LargeBinary),
+            fence=lane.c.fence + 1,
+            lease_until=now(bindparam("seconds", type_=Float)),
+            last_served=now(),
+        )
         .returning(
             lane.c.id,
             lane.c.endpoint_id,
@@ -99,33 +138,8 @@ async def lease(
             lane.c.latency_seconds,
             lane.c.recovering_until,
             lane.c.last_served,
-            _is_on_trial().label("is_on_trial"),
+            is_on_trial().label("is_on_trial"),
         )
-    )
-    claimed = {row.id: _lease(row) for row in taken}
-    return [claimed[each] for each in in_order]
-
-
-def waiting_statement(replica: ReplicaId, limit: int) -> Select[int]:
-    """Build the search for lanes to lease, which locks what it finds; a test looks at its plan.
-
-    Of those on trial it finds no more than the replica has room for, however long they have waited.
-    """
-    others = lane.alias("others")
-    is_mine = and_(others.c.owner == replica, others.c.lease_until > now())
-    # Those it holds come first, so that what is left of the places is for those that wait.
-    with_a_place = (
-        select(others.c.id)
-        .where(or_(is_mine, _is_waiting(others)), _counts_as_trial(others))
-        .order_by(others.c.lease_until <= now(), others.c.last_served, others.c.id)
-        .limit(TRIALS_HELD)
-    )
-    return (
-        select(lane.c.id)
-        .where(_is_waiting(), or_(~_counts_as_trial(), lane.c.id.in_(with_a_place)))
-        .order_by(lane.c.last_served, lane.c.id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
     )
 
 
@@ -176,26 +190,30 @@ def _renew_statement(dialect: str) -> ReturningUpdate[int, int]:
 async def release(connection: AsyncConnection, replica: ReplicaId, leases: Collection[Lease]) -> None:
     """Give up claims that are still held; a newer claim of this replica on the same lane stays."""
     claims = {(each.lane_id, each.fence) for each in leases}
-    found = await connection.execute(
-        select(lane.c.id, lane.c.fence)
-        .where(one_of(connection, lane.c.id, sorted({lane_id for lane_id, _ in claims})), lane.c.owner == replica)
-        .order_by(lane.c.id)
-        .with_for_update(key_share=True)
-    )
-    held = [row.id for row in found if (row.id, row.fence) in claims]
-    await connection.execute(
-        update(lane).where(one_of(connection, lane.c.id, held)).values(owner=None, lease_until=now())
-    )
+    dialect, its_lanes = connection.dialect.name, sorted({lane_id for lane_id, _ in claims})
+    found = await connection.execute(_lock_statement(dialect), {"lanes": its_lanes})
+    held = [row.id for row in found if row.owner == replica and (row.id, row.fence) in claims]
+    await connection.execute(_free_statement(dialect), {"lanes": held})
 
 
 async def lock(connection: AsyncConnection, lanes: Collection[LaneId]) -> None:
     """Lock lanes for the rest of the transaction, whoever holds them."""
-    await connection.execute(
-        select(lane.c.id)
-        .where(one_of(connection, lane.c.id, sorted(lanes)))
+    await connection.execute(_lock_statement(connection.dialect.name), {"lanes": sorted(lanes)})
+
+
+@functools.cache
+def _lock_statement(dialect: str) -> Select[*tuple[Any, ...]]:
+    return (
+        select(lane.c.id, lane.c.owner, lane.c.fence)
+        .where(one_of_named(dialect, lane.c.id, "lanes"))
         .order_by(lane.c.id)
         .with_for_update(key_share=True)
     )
+
+
+@functools.cache
+def _free_statement(dialect: str) -> Update:
+    return update(lane).where(one_of_named(dialect, lane.c.id, "lanes")).values(owner=None, lease_until=now())
 
 
 async def lock_held(connection: AsyncConnection, replica: ReplicaId, claim: Lease) -> bool:
@@ -213,36 +231,12 @@ async def suspend(connection: AsyncConnection, replica: ReplicaId, claim: Lease,
     )
 
 
-async def note_health(connection: AsyncConnection, health: Mapping[LaneId, Health]) -> None:
-    """Write down how lanes fare; for lanes that this transaction has locked."""
-    outage = now() - lane.c.failing_since
-    for lane_id, each in sorted(health.items()):
-        fares_well = each.failures == 0
-        await connection.execute(
-            update(lane)
-            .where(lane.c.id == lane_id)
-            .values(
-                failures=each.failures,
-                failing_since=None if fares_well else _FAILING_SINCE,
-                last_failed_at=None if fares_well else now(),
-                recovering_until=(
-                    case((_is_on_trial(), now() + outage + outage), else_=lane.c.recovering_until)
-                    if fares_well
-                    else lane.c.recovering_until
-                ),
-                latency_seconds=each.latency_seconds,
-            )
-        )
-
-
 async def release_all(connection: AsyncConnection, replica: ReplicaId) -> None:
     """Give up every claim of a replica."""
     found = await connection.execute(
         select(lane.c.id).where(lane.c.owner == replica).order_by(lane.c.id).with_for_update(key_share=True)
     )
-    await connection.execute(
-        update(lane).where(one_of(connection, lane.c.id, list(found.scalars()))).values(owner=None, lease_until=now())
-    )
+    await connection.execute(_free_statement(connection.dialect.name), {"lanes": list(found.scalars())})
 
 
 async def release_everyones(connection: AsyncConnection) -> None:
@@ -314,16 +308,6 @@ async def _wake(connection: AsyncConnection, asleep: Select[int]) -> int:
     return len(ids)
 
 
-def _is_on_trial(among: FromClause = lane) -> ColumnElement[bool]:
-    # It failed ever since it was suspended. Only that opened the breaker: a new lane's has never been open.
-    return func.coalesce(among.c.breaker_until >= among.c.failing_since, false())
-
-
-_FAILING_SINCE: Final = case(
-    (lane.c.last_failed_at < now(-SAME_TROUBLE_SECONDS), now()), else_=func.coalesce(lane.c.failing_since, now())
-)
-
-
 def _lease(row: Row[Any]) -> Lease:
     failing = timedelta(0) if row.failing_since is None else row.last_served - row.failing_since
     return Lease(
@@ -344,14 +328,6 @@ def _is_waiting(among: FromClause = lane) -> ColumnElement[bool]:
         among.c.wake_at <= now(),
         among.c.breaker_until <= now(),
         among.c.is_stopped.is_(False),
-    )
-
-
-def _counts_as_trial(among: FromClause = lane) -> ColumnElement[bool]:
-    # A success ends a trial here, an illness the lease. Who refuses what it gets does neither, and holds up nobody's
-    # trial for longer than this.
-    return and_(
-        _is_on_trial(among), or_(among.c.lease_until <= now(), among.c.last_served > now(-LONGEST_TRIAL_SECONDS))
     )
 
 

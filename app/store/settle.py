@@ -4,17 +4,19 @@ Every move takes its row out of the outbox or changes it under a condition, and 
 settled twice, or by a replica that lost its lane, finds nothing and writes nothing.
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningDelete
 
 from app.domain.delivery import Owed, Settlement
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId
-from app.store import high_water, history, lanes, low_water, operator_events
-from app.store.columns import FAR, now, one_of
+from app.store import high_water, history, lane_health, lanes, low_water, operator_events
+from app.store.columns import FAR, now, one_of, one_of_named
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
 from app.store.in_order import unpark
 from app.store.operator_events import Death
@@ -41,7 +43,7 @@ async def settle(
     fenced = [each for each in settlements if (each.lease.lane_id, each.lease.fence) in held]
     health = {each.lease.lane_id: each.health for each in fenced if each.health is not None}
     if health:
-        await lanes.note_health(connection, health)
+        await lane_health.note_health(connection, health)
     attempts = [
         *await _succeed(connection, successes),
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
@@ -69,11 +71,7 @@ async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement
         return []
     # By key, not by row: a delivery that was owed anew meanwhile has another row.
     by_key = {each.owed.key: each for each in settlements}
-    taken = await connection.execute(
-        delete(delivery)
-        .where(one_of(connection, delivery.c.delivery_key, list(by_key)))
-        .returning(delivery.c.blocks, *DEBT_COLUMNS)
-    )
+    taken = await connection.execute(_take_out_statement(connection.dialect.name), {"keys": list(by_key)})
     # One that blocks stands among the dead letters too, and ended there.
     debts = [debt_of(row) for row in taken if not row.blocks]
     missing = by_key.keys() - {debt.key for debt in debts}
@@ -82,6 +80,15 @@ async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement
         await history.reopen(connection, raised)
         debts += raised
     return [_attempt(by_key[debt.key], debt, ended="delivered") for debt in debts]
+
+
+@functools.cache
+def _take_out_statement(dialect: str) -> ReturningDelete[*tuple[Any, ...]]:
+    return (
+        delete(delivery)
+        .where(one_of_named(dialect, delivery.c.delivery_key, "keys"))
+        .returning(delivery.c.blocks, *DEBT_COLUMNS)
+    )
 
 
 async def _raise_from_the_dead(connection: AsyncConnection, keys: Iterable[DeliveryKey]) -> list[Debt]:
