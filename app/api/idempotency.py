@@ -24,7 +24,7 @@ from app.api.state import ApiState, state_of, use_state
 from app.domain.errors import StoreError
 from app.domain.ids import TenantId
 from app.store import idempotency
-from app.store.idempotency import Answered, Asked, Standing
+from app.store.idempotency import Answered, Asked, Known
 from app.store.joined import Joined
 
 HEADER: Final = "Idempotency-Key"
@@ -38,6 +38,9 @@ IN_STEPS: Final = frozenset(
 )
 # Longer than any of them takes; so long the same request is turned down after its process was killed.
 STEPS_SECONDS: Final = 60.0
+
+# On SQLite nothing else is written meanwhile.
+COUNTING_SECONDS: Final = 0.5
 
 _KEY: Final = re.compile(rf"[\x20-\x7e]{{1,{LONGEST_KEY}}}")
 # The draft's form, a string of RFC 8941; most who send a key send it bare.
@@ -91,6 +94,7 @@ async def _serve_in_one_transaction(once: _Once) -> Response:
             replace(
                 once.state,
                 database=Joined(connection),
+                counting_seconds=COUNTING_SECONDS,
                 changed=lambda: hints.append(once.state.changed),
                 wake=lambda lanes: hints.append(partial(once.state.wake, lanes)),
             ),
@@ -134,7 +138,7 @@ def _sealed(once: _Once, response: Response) -> Answered:
     return Answered(status=response.status_code, answer=once.seal.close(response))
 
 
-def _replayed(once: _Once, found: Answered | Standing) -> Response:
+def _replayed(once: _Once, found: Answered | Known) -> Response:
     """Give the answer of the first time. Raises Problem."""
     match found:
         case Answered():

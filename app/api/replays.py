@@ -25,9 +25,7 @@ from app.store.replay import Replay, ReplayState, Wanted
 
 router = APIRouter(prefix="/replays", tags=["replays"], route_class=IdempotentRoute)
 
-# Callers wait for as long.
-COUNTING_SECONDS: Final = 5.0
-_COUNTED_ALL: Final = f"False where counting stopped after {COUNTING_SECONDS:g} s: there may be more."
+_COUNTED_ALL: Final = "False where counting stopped after some seconds: there may be more."
 
 
 class ReplayFilter(BaseModel):
@@ -115,7 +113,7 @@ async def create_replay(tenant: Tenant, state: State, body: JsonObject, request:
         if wanted.subscription_id and await subscriptions.find(connection, tenant, wanted.subscription_id) is None:
             raise invalid_field("/filter/subscription_id", "There is no such subscription.")
         known = await configuration.load(connection) if fields.dry_run else None
-    counted = await replay_count.count(state.database, tenant, wanted, known, seconds=COUNTING_SECONDS)
+    counted = await replay_count.count(state.database, tenant, wanted, known, seconds=state.counting_seconds)
     if fields.dry_run:
         count = ReplayCount(events=counted.events, deliveries=counted.deliveries, counted_all=counted.is_all)
         return JSONResponse(count.model_dump(mode="json"))

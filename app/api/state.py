@@ -63,7 +63,8 @@ class ApiState:
     """What routes need. `changed` hints at a changed set-up, `wake` at lanes that have something due.
 
     `public_url` is where senders of pushes reach the gateway; without one it is where the API was asked at.
-    `pushes` takes what stores and SNS push; a process that does not take events in has none.
+    `pushes` takes what stores and SNS push; a process that does not take events in has none. What a caller waits for
+    to be counted takes `counting_seconds` at most.
     """
 
     database: Transactions
@@ -78,6 +79,7 @@ class ApiState:
     serves_api: bool = True
     public_url: str | None = None
     pushes: Pushes | None = None
+    counting_seconds: float = 5.0
 
     @property
     def kinds(self) -> Kinds:

@@ -40,7 +40,8 @@ class Lease:
     is_recovering: bool = False
 
 
-# Of one object, of which only one is under way at a time, a lane has no more in memory: they would keep out the others.
+# Of one object, of which only one is under way at a time, a look hands out no more, and none once a lane has so many in
+# memory: they would keep out the others.
 AT_HAND_LIMIT: Final = 64
 
 

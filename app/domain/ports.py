@@ -151,7 +151,9 @@ class Outbox(Protocol):
         """Give a lane back and let nobody have it before that many seconds are over. A lost lease is ignored."""
 
     async def sweep(self) -> int:
-        """Wake lanes that have something due and sleep, cancel a slice of what deleted subscriptions owed.
+        """Wake lanes that have something due and sleep; end, in slices, what was deleted or is too old.
+
+        Also lets go what waits for nothing any more, disables endpoints that fail for days, and looks for stalls.
 
         The guarantee behind every hint; one replica at a time does it. Gives the number of lanes woken.
         """

@@ -154,7 +154,7 @@ class LaneRunner:
             return await self._changed(IDLE_SECONDS)
         self._window.must_look = True
         if self._looks_in_vain:
-            # Due but not handed out: owed through what was just deleted. The sweep will have it.
+            # Due but not handed out: owed through what was just deleted. The next look cancels it, or the sweep.
             await self._changed(self._patience())
         return True
 

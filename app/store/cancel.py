@@ -18,14 +18,13 @@ from app.store import history, lanes
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.in_order import unpark
+from app.store.open_transactions import LONGEST_TRANSACTION_SECONDS
 from app.store.owed import walk_statement, walk_values
 from app.store.schema import delivery, endpoint, lane, subscription
 
 CANCELLED_AT_ONCE: Final = 1_000
-# A batch matched before a subscription was deleted may still commit what it owes: none takes as long as this.
-LATE_SECONDS: Final = 60.0
 _SLICES_A_SWEEP: Final = 5
-_LOOKED_AT_A_SWEEP: Final = 50
+_LOOKED_AT_ONCE: Final = 50
 # How long a lane's holder goes on before it looks for something else to do.
 _AT_A_STRETCH_SECONDS: Final = 1.0
 # How old the word may be that nothing is to be cancelled at all.
@@ -94,7 +93,7 @@ def owing_statement(*, limit: int) -> Select[bytes]:
 
 
 async def _owing_subscriptions(connection: AsyncConnection) -> Sequence[SubscriptionId]:
-    found = await connection.execute(owing_statement(limit=_LOOKED_AT_A_SWEEP))
+    found = await connection.execute(owing_statement(limit=_LOOKED_AT_ONCE))
     return [SubscriptionId(each) for each in found.scalars()]
 
 
@@ -105,7 +104,7 @@ async def _owing_lanes(connection: AsyncConnection) -> Sequence[LaneId]:
         .join(endpoint, endpoint.c.id == lane.c.endpoint_id)
         .where(endpoint.c.deleted_at.is_not(None), _LANE_OWES)
         .order_by(endpoint.c.deleted_at)
-        .limit(_LOOKED_AT_A_SWEEP)
+        .limit(_LOOKED_AT_ONCE)
     )
     return [LaneId(each) for each in found.scalars()]
 
@@ -131,8 +130,10 @@ async def _cancel_slice(
     held_lanes = {LaneId(each) for each in held.scalars()}
     await lanes.lock(connection, held_lanes)
     # One that is being settled is passed over: whichever of the two takes the row out ends the delivery.
+    # In order only what the locked lanes owe: the other lanes' come with the next slice.
+    is_reached = or_(delivery.c.order_key.is_(None), one_of(connection, delivery.c.lane_id, held_lanes))
     found = await connection.execute(
-        select(delivery.c.id).where(owed_through).limit(rows).with_for_update(skip_locked=True)
+        select(delivery.c.id).where(owed_through, is_reached).limit(rows).with_for_update(skip_locked=True)
     )
     ids = list(found.scalars())
     if not ids:
@@ -167,12 +168,15 @@ _LANE_OWES: Final = (
     .scalar_subquery()
     .is_not(None)
 )
+# A batch matched before a subscription was deleted may still commit what it owes.
 _EMPTIED_SUBSCRIPTION: Final = (
-    subscription.c.deleted_at <= now(-LATE_SECONDS),
+    subscription.c.deleted_at <= now(-LONGEST_TRANSACTION_SECONDS),
     subscription.c.emptied_at.is_(None),
     ~_SUBSCRIPTION_OWES,
 )
 _EMPTIED_LANE: Final = and_(
-    exists().where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LATE_SECONDS)).correlate(lane),
+    exists()
+    .where(endpoint.c.id == lane.c.endpoint_id, endpoint.c.deleted_at <= now(-LONGEST_TRANSACTION_SECONDS))
+    .correlate(lane),
     ~_LANE_OWES,
 )

@@ -64,6 +64,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // _MICROSECOND
 
 
+def as_json(numbers: Collection[int]) -> str:
+    """Write numbers as JSON, as SQLite takes any number of them in one value."""
+    return f"[{','.join(map(str, numbers))}]"
+
+
 def storable_text(text: str, *, limit: int) -> str:
     """Make a text for people fit for both databases: no NUL, no lone surrogate, not longer than the limit."""
     return text[:limit].replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

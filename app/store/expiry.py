@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Row, Select, delete, literal, or_, select, tuple_, update
+from sqlalchemy import Row, Select, and_, delete, exists, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.errors import StoreUnavailable
 from app.domain.ids import LaneId
 from app.store import history, lanes, low_water
-from app.store.columns import Instant, now, one_of
+from app.store.columns import FAR, Instant, now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
 from app.store.in_order import unpark
@@ -33,7 +33,7 @@ _WALKED_SLICES: Final = 2
 # One whose mark is younger has nothing that waits for long.
 _BEHIND_SECONDS: Final = 60.0
 
-Place = tuple[datetime, int]
+_Due = tuple[datetime, int]
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class Expiry:
         self._database = database
         self._ended_to = LaneId(0)
         self._walked_to = LaneId(0)
-        self._places: dict[LaneId, Place] = {}
+        self._places: dict[LaneId, _Due] = {}
 
     async def run(self) -> None:
         """End what is found in a few slices."""
@@ -86,7 +86,7 @@ class Expiry:
         if _is_round_over(found, self._walked_to):
             self._walked_to = LaneId(0)
 
-    async def _expire(self, lane_id: LaneId, after: Place) -> Sequence[Row[Any]]:
+    async def _expire(self, lane_id: LaneId, after: _Due) -> Sequence[Row[Any]]:
         """End what is too old in a slice of what a lane owes; gives all that stands there."""
         seen = await self._read(slice_statement(lane_id, after))
         old = [row.id for row in seen if row.is_old]
@@ -112,7 +112,7 @@ def behind_statement(*, after: LaneId) -> Select[Any]:
     return _lanes(after).where(is_behind, low_water.first_due().is_not(None))
 
 
-def slice_statement(lane_id: LaneId, after: Place) -> Select[Any]:
+def slice_statement(lane_id: LaneId, after: _Due) -> Select[Any]:
     """Build the look at what a lane owes from a place on; likewise."""
     max_age = select(endpoint.c.max_age_seconds).join(lane, lane.c.endpoint_id == endpoint.c.id)
     place = tuple_(literal(after[0], Instant()), literal(after[1]))
@@ -135,17 +135,20 @@ async def end_old(connection: AsyncConnection, *, lane_id: LaneId, ids: Sequence
     # First the lane, as everywhere. Whoever takes the row out, this or a settle, ends the delivery.
     await lanes.lock(connection, {lane_id})
     max_age = select(endpoint.c.max_age_seconds).where(endpoint.c.id == delivery.c.endpoint_id).scalar_subquery()
-    taken = list(
+    are_old = and_(
+        one_of(connection, delivery.c.id, ids),
+        delivery.c.blocks.is_(False),
+        delivery.c.owed_at < now(-max_age),  # one may have been owed anew since it was looked at
+    )
+    of_dead = (delivery.c.lane_id, delivery.c.order_key, *DEBT_COLUMNS)
+    # As any death there: what comes after it waits until somebody sees to it.
+    stay = list(
         await connection.execute(
-            delete(delivery)
-            .where(
-                one_of(connection, delivery.c.id, ids),
-                delivery.c.blocks.is_(False),
-                delivery.c.owed_at < now(-max_age),  # one may have been owed anew since it was looked at
-            )
-            .returning(delivery.c.lane_id, delivery.c.order_key, *DEBT_COLUMNS)
+            update(delivery).where(are_old, _BLOCKS).values(blocks=True, due_at=FAR).returning(*of_dead)
         )
     )
+    gone = list(await connection.execute(delete(delivery).where(are_old).returning(*of_dead)))
+    taken = [*stay, *gone]
     await bury(
         connection,
         [
@@ -161,11 +164,19 @@ async def end_old(connection: AsyncConnection, *, lane_id: LaneId, ids: Sequence
     await history.append(
         connection, [Attempt(debt=debt_of(row), outcome=None, ended="dead", reason="expired") for row in taken]
     )
-    await unpark(connection, {(LaneId(row.lane_id), int(row.order_key)) for row in taken if row.order_key is not None})
+    await unpark(connection, {(LaneId(row.lane_id), int(row.order_key)) for row in gone if row.order_key is not None})
     # A stopped lane has no holder who would do it: the next look would walk over what was taken out.
     await connection.execute(
         update(lane).where(lane.c.id == lane_id).values(**low_water.raised(connection.dialect.name))
     )
+
+
+_BLOCKS: Final = and_(
+    delivery.c.order_key.is_not(None),
+    exists().where(
+        endpoint.c.id == delivery.c.endpoint_id, endpoint.c.ordering != "none", endpoint.c.on_dead == "block"
+    ),
+)
 
 
 def _is_round_over(found: Sequence[Row[Any]], done_to: LaneId) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.outcome import RESPONSE_KEPT_BYTES, Outcome
 from app.domain.verdict import CancelReason, DeadReason
-from app.store.columns import microseconds, one_of, storable_text
+from app.store.columns import as_json, microseconds, one_of, storable_text
 from app.store.schema import attempt, delivery
 
 _ERROR_CHARACTERS: Final = 1_000
@@ -87,7 +87,7 @@ async def append_cancelled(connection: AsyncConnection, row_ids: Sequence[int]) 
     if connection.dialect.name == "postgresql":
         await connection.exec_driver_sql(_CANCEL_POSTGRESQL, (list(row_ids),))
     else:
-        await connection.exec_driver_sql(_CANCEL_SQLITE, (f"[{','.join(map(str, row_ids))}]",))
+        await connection.exec_driver_sql(_CANCEL_SQLITE, (as_json(row_ids),))
 
 
 async def reopen(connection: AsyncConnection, debts: Sequence[Debt]) -> None:

@@ -35,10 +35,10 @@ class Answered:
     answer: bytes
 
 
-Standing = Literal["new", "in_progress", "other_request"]
+Known = Literal["new", "in_progress", "other_request"]
 
 
-async def look(connection: AsyncConnection, asked: Asked) -> Answered | Standing:
+async def look(connection: AsyncConnection, asked: Asked) -> Answered | Known:
     """Tell how a request stands; a new one is this transaction's alone until it ends."""
     if not await _lock(connection, asked):
         return "in_progress"

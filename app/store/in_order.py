@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import AT_HAND_LIMIT, Lease
 from app.domain.ids import LaneId, ReplicaId
 from app.store import lanes
-from app.store.columns import FAR, microseconds
+from app.store.columns import FAR, as_json, microseconds
 
 # How many behind one that is out of the way are woken at once; the last of them wakes the next. No more than a lane
 # takes of one object, or what is woken would be parked anew.
@@ -70,7 +70,7 @@ async def unpark(connection: AsyncConnection, keys: OrderKeys) -> None:
 
 
 def _numbers(connection: AsyncConnection, numbers: Sequence[int]) -> list[int] | str:
-    return list(numbers) if connection.dialect.name == "postgresql" else f"[{','.join(map(str, numbers))}]"
+    return list(numbers) if connection.dialect.name == "postgresql" else as_json(numbers)
 
 
 def _far(connection: AsyncConnection) -> datetime | int:

@@ -97,7 +97,7 @@ class SqlOutbox:
 
     async def make_way(self, lease: Lease) -> None:
         """Cancel what was deleted and is due next; see the port."""
-        await self._way.clear(lease)
+        await self._with_days(lambda: self._way.clear(lease))
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         """Write down what tries gave; see the port."""

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import AT_HAND_LIMIT, Lease, Owed, at_hand_limit
 from app.domain.turns import LOOKED_THROUGH, Standing, in_turn
-from app.store.columns import FAR, microseconds
+from app.store.columns import FAR, as_json, microseconds
 from app.store.owed import due_statement, due_values, fetch_rows
 
 # Where all that a look finds waits for others, the next one looks at so many rows.
@@ -99,17 +99,13 @@ async def _standing(
         )
     else:
         found = await connection.exec_driver_sql(
-            STANDING_SQLITE, (lease.lane_id, _as_json(keys), _as_json(leave_out), first, microseconds(FAR))
+            STANDING_SQLITE, (lease.lane_id, as_json(keys), as_json(leave_out), first, microseconds(FAR))
         )
     for row in found:
         standing[row.order_key].append(
             Standing(row_id=row.id, place=row.place, is_held=bool(row.is_held), is_due=bool(row.is_due))
         )
     return standing
-
-
-def _as_json(numbers: Sequence[int]) -> str:
-    return f"[{','.join(map(str, numbers))}]"
 
 
 @functools.cache

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import Configuration
 from app.domain.identity import order_key, replayed_key
 from app.domain.ids import EndpointId, LaneId, ReplayId, TenantId
-from app.store import history, lanes, late
+from app.domain.order import FAMILY_BYTES
+from app.store import history, lanes, open_transactions
 from app.store.columns import now, one_of
 from app.store.history import Debt
 from app.store.low_water import first_due
@@ -88,7 +89,7 @@ async def do_slice(
     wanted = [
         each
         for each in await find_wanted(connection, job.tenant_id, walked.rows, job.wanted, known)
-        if each.stored.recorded_at <= job.created_at or each.standing.status is None
+        if each.stored.recorded_at <= job.created_at or each.state.status is None
     ]
     share = await _hold_back(connection, walked, wanted, is_overdue=row.is_overdue)
     await _owe(connection, job, share.wanted)
@@ -103,7 +104,7 @@ async def do_slice(
 
 
 async def _begin(connection: AsyncConnection, job: Replay) -> datetime | None:
-    if await late.may_commit(connection, begun_before=job.created_at):
+    if await open_transactions.may_commit(connection, begun_before=job.created_at):
         return None
     begun = await connection.execute(
         update(replay).where(replay.c.id == job.id).values(begun_at=now()).returning(replay.c.begun_at)
@@ -148,11 +149,17 @@ async def _owe(connection: AsyncConnection, job: Replay, wanted: Sequence[Candid
     if not job.new_keys:
         keys = [each.key for each in wanted]
         await connection.execute(delete(dead_letter).where(one_of(connection, dead_letter.c.delivery_key, keys)))
-        # One that blocks keeps its row, and so its place before those that wait for it.
+        # One that blocks keeps its row, and goes before those that wait for it: see retry.py.
         await connection.execute(
             update(delivery)
             .where(one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks)
-            .values(blocks=False, failures=0, place=None, due_at=now(), owed_at=now())
+            .values(
+                blocks=False,
+                failures=0,
+                place=func.substr(delivery.c.place, 1, FAMILY_BYTES),
+                due_at=now(),
+                owed_at=now(),
+            )
         )
         await history.reopen(connection, [_debt(job.tenant_id, each) for each in wanted])
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
@@ -193,7 +200,7 @@ def _row(job: Replay, candidate: Candidate) -> dict[str, Any]:
         "event_day": occurred.day,
         "event_id": occurred.id,
         "order_key": order_key(candidate.endpoint.ordering, occurred.bucket, occurred.key),
-        "tries": 0 if job.new_keys else candidate.standing.tries,
+        "tries": 0 if job.new_keys else candidate.state.tries,
     }
 
 

@@ -21,7 +21,7 @@ from app.store.schema import attempt, delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class State:
     """How a delivery stands; without a status it was never owed. And how often it was tried, where it is over."""
 
     status: DeliveryStatus | None
@@ -36,11 +36,11 @@ class Candidate:
     stored: StoredEvent
     subscription: Subscription
     endpoint: Endpoint
-    standing: Standing
+    state: State
 
 
-_NEVER_OWED: Final = Standing(status=None, tries=0)
-_PENDING: Final = Standing(status="pending", tries=0)
+_NEVER_OWED: Final = State(status=None, tries=0)
+_PENDING: Final = State(status="pending", tries=0)
 # SQLite binds at most 32,766 values to a statement.
 _ASKED_AT_ONCE: Final = 5_000
 
@@ -62,17 +62,17 @@ async def find_wanted(
         for stored in (stored_event(row, row.id) for row in rows)
         for each in matcher.match(stored.event)
     ]
-    standings = await _standings(connection, tenant_id, [key for key, _, _ in taken])
+    states = await _states(connection, tenant_id, [key for key, _, _ in taken])
     return [
         Candidate(
             key=key,
             stored=stored,
             subscription=each,
             endpoint=known.endpoints[each.endpoint_id],
-            standing=standings.get(key, _NEVER_OWED),
+            state=states.get(key, _NEVER_OWED),
         )
         for key, stored, each in taken
-        if _is_wanted(standings.get(key, _NEVER_OWED).status, wanted)
+        if _is_wanted(states.get(key, _NEVER_OWED).status, wanted)
     ]
 
 
@@ -95,20 +95,20 @@ def history_statement(dialect: str, tenant_id: TenantId, keys: Sequence[Delivery
     return found.where(its.c.tries.is_not(None))
 
 
-async def _standings(
+async def _states(
     connection: AsyncConnection, tenant_id: TenantId, keys: Sequence[DeliveryKey]
-) -> Mapping[DeliveryKey, Standing]:
-    standings: dict[DeliveryKey, Standing] = {}
+) -> Mapping[DeliveryKey, State]:
+    states: dict[DeliveryKey, State] = {}
     for asked in (keys[start : start + _ASKED_AT_ONCE] for start in range(0, len(keys), _ASKED_AT_ONCE)):
         tried = await connection.execute(history_statement(connection.dialect.name, tenant_id, asked))
-        standings |= {DeliveryKey(row.delivery_key): Standing(status=row.ended, tries=int(row.tries)) for row in tried}
+        states |= {DeliveryKey(row.delivery_key): State(status=row.ended, tries=int(row.tries)) for row in tried}
         owed = await connection.execute(
             select(delivery.c.delivery_key).where(
                 one_of(connection, delivery.c.delivery_key, asked), delivery.c.blocks.is_(False)
             )
         )
-        standings |= {DeliveryKey(key): _PENDING for key in owed.scalars()}
-    return standings
+        states |= {DeliveryKey(key): _PENDING for key in owed.scalars()}
+    return states
 
 
 def _is_wanted(status: DeliveryStatus | None, wanted: Wanted) -> bool:

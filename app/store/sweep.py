@@ -1,6 +1,7 @@
 """The sweep: the guarantee behind every hint. Wakes lanes, ends what was deleted or is too old, notes what is amiss."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ import structlog
 from sqlalchemy import Select, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.identity import ORDER_KEY_OF_ALL
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store import chores, endpoints, lanes, low_water, replicas, unordered
@@ -24,7 +25,7 @@ from app.store.stalls import look_for_stalls
 _CHORE: Final = "sweep"
 _CHORE_SECONDS: Final = 5.0
 _LOOKED_AT_A_SWEEP: Final = 50
-_LET_GO_AT_ONCE: Final = 1_000
+_UNBLOCKED_AT_ONCE: Final = 1_000
 _SLICES_A_SWEEP: Final = 5
 # How far below all marks every so many sweeps look: most transactions end within a blink, and none takes minutes. A few
 # lanes a sweep are looked at from the beginning of time, in turn.
@@ -44,11 +45,21 @@ class Sweep:
 
     def __init__(self, database: Database, replica: ReplicaId, patience: Patience, *, slice_rows: int) -> None:
         self._database = database
-        self._slice_rows = slice_rows
         self._replica = replica
         self._patience = patience
         self._expiry = Expiry(database)
         self._sweeps = 0
+        # One that fails ends the sweep, and comes last in the next: none keeps the others from their turn.
+        self._steps: deque[Callable[[], Awaitable[None]]] = deque(
+            (
+                partial(cancel_what_was_deleted, database, slice_rows=slice_rows),
+                self._unblock,
+                self._let_go,
+                self._expiry.run,
+                self._disable_failing,
+                partial(look_for_stalls, database, patience),
+            )
+        )
         self._looked_to = LaneId(0)
 
     async def sweep(self, *, pause_seconds: float) -> int:
@@ -60,12 +71,12 @@ class Sweep:
         woken = await self._wake()
         if await self._lower_marks():
             woken += await self._wake()
-        await cancel_what_was_deleted(self._database, slice_rows=self._slice_rows)
-        await self._unblock()
-        await self._let_go()
-        await self._expiry.run()
-        await self._disable_failing()
-        await look_for_stalls(self._database, self._patience)
+        for number, step in enumerate(tuple(self._steps), start=1):
+            try:
+                await step()
+            except StoreError:
+                self._steps.rotate(-number)
+                raise
         async with self._database.write() as connection:
             await replicas.forget_dead(connection, silent_seconds=_FORGOTTEN_AFTER_SECONDS)
             await chores.finish(connection, _CHORE, self._replica)
@@ -119,7 +130,7 @@ class Sweep:
     async def _unblock(self) -> None:
         """Let go on what waits for dead letters that are kept no more, or that need not be waited for any more."""
         async with self._database.read() as connection:
-            rows = list(await connection.execute(_NEEDLESS.limit(_LET_GO_AT_ONCE)))
+            rows = list(await connection.execute(_NEEDLESS.limit(_UNBLOCKED_AT_ONCE)))
         if not rows:
             return
         keys = {(LaneId(row.lane_id), int(row.order_key)) for row in rows if row.order_key is not None}

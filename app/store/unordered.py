@@ -14,7 +14,7 @@ from app.store.schema import delivery, endpoint, lane
 LET_GO_AT_ONCE: Final = 1_000
 _LOOKED_AT_ONCE: Final = 50
 # Only endpoints that were changed lately are looked at: what is due in the others never has to wait.
-_LATELY_SECONDS: Final = 86_400.0
+_LATELY_SECONDS: Final = 30 * 86_400.0
 
 
 def unordered_statement() -> Select[int]:

@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 from sqlalchemy import select, update
 
+from app.domain.configuration import OnDead, Ordering
 from app.domain.delivery import InOrder
 from app.domain.ids import LaneId
 from app.store import expiry
@@ -115,8 +116,8 @@ async def test_what_was_put_off_ends_though_others_are_due_before(
     assert {row.id for row in await stored.rows("delivery")}.isdisjoint(last)
 
 
-async def test_what_stands_behind_a_death_that_blocks_ends(stored: Stored) -> None:
-    """It waits for no time at all; the death itself stays for somebody to see to."""
+async def test_what_stands_behind_a_death_that_blocks_ends_and_blocks_too(stored: Stored) -> None:
+    """It waits for no time at all; whoever sees to the first one has to see to those behind it as well."""
     lane_id, _ = await stored.add_subscribed(ordering="endpoint", on_dead="block")
     await stored.store.record([heard(*make_events(3))])
     outbox = stored.outbox()
@@ -128,8 +129,25 @@ async def test_what_stands_behind_a_death_that_blocks_ends(stored: Stored) -> No
 
     await Expiry(stored.database).run()
 
-    assert [row.blocks for row in await stored.rows("delivery")] == [True]
+    assert [row.blocks for row in await stored.rows("delivery")] == [True] * 3
     assert [row.lane_id for row in await stored.rows("dead_letter")] == [lane_id] * 3
+
+
+@pytest.mark.parametrize(("ordering", "on_dead"), [("key", "skip"), ("key", "block"), ("none", "block")])
+async def test_what_got_old_while_nobody_tried_it_blocks_as_any_death_does(
+    stored: Stored, ordering: Ordering, on_dead: OnDead
+) -> None:
+    """Whoever ends it, the sweep or the lane's holder: the same follows."""
+    await stored.add_subscribed(ordering=ordering, on_dead=on_dead)
+    await stored.store.record([heard(make_event(number, key=b"cat.jpg")) for number in range(2)])
+    old, _ = await stored.rows("delivery", "id")
+    await stored.execute(update(delivery).where(delivery.c.id == old.id).values(owed_at=now(-6 * DAY)))
+
+    await Expiry(stored.database).run()
+
+    blocks = {row.id: row.blocks for row in await stored.rows("delivery", "id")}
+    assert blocks.get(old.id) == (True if (ordering, on_dead) == ("key", "block") else None)
+    assert await stored.count("dead_letter") == 1
 
 
 async def test_what_is_owed_anew_meanwhile_is_not_too_old(stored: Stored) -> None:

@@ -1,6 +1,6 @@
 """Lanes with a reorder window, and marks, over both databases: what the store says is older goes first, if it can."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -13,10 +13,12 @@ from app.domain.delivery import InOrder, Lease, Owed, Settlement
 from app.domain.ids import DEFAULT_TENANT, DeliveryKey
 from app.domain.order import is_before, place_of
 from app.domain.verdict import LATE
-from app.store import retry
+from app.store import configuration, replay, replay_slice, retry
 from app.store.columns import FAR, now
 from app.store.deliveries import DeliveryFilter, list_deliveries
+from app.store.events import EventFilter
 from app.store.outbox import SqlOutbox
+from app.store.replay import Counted, Wanted
 from app.store.schema import delivery, endpoint, high_water
 from app.store.upkeep import Upkeep
 from tests.bed.stored import Stored, changed, dead, delivered, failed, heard, make_event, only_lease
@@ -277,18 +279,34 @@ async def ask_for(stored: Stored, key: DeliveryKey) -> None:
         await retry.retry(connection, DEFAULT_TENANT, key)
 
 
-async def test_one_that_held_up_its_object_and_is_asked_for_goes_first(stored: Stored) -> None:
+async def replay_what_died(stored: Stored, _key: DeliveryKey) -> None:
+    """Let a person ask for all that is dead."""
+    wanted = Wanted(events=EventFilter(), status="dead")
+    counted = Counted(events=0, deliveries=0, is_all=False)
+    async with stored.database.write() as connection:
+        job = await replay.create(connection, DEFAULT_TENANT, wanted, new_keys=False, counted=counted)
+        known = await configuration.load(connection)
+        await replay_slice.do_slice(connection, job, known, limit=10, most_walked=10)
+
+
+@pytest.mark.parametrize("ask", [ask_for, replay_what_died])
+async def test_one_that_held_up_its_object_and_is_asked_for_goes_first(
+    stored: Stored, ask: Callable[[Stored, DeliveryKey], Awaitable[None]]
+) -> None:
     """What waited for it came before it and is newer: it goes on waiting, and not for ever."""
     outbox, lease = await leased(stored, 2, 1, late="drop")
     older, _ = await fetched(outbox, lease)
     await outbox.settle([replace(dead(lease, older), blocks=True)])
     assert await fetched(outbox, lease) == []
 
-    await ask_for(stored, older.key)
+    await ask(stored, older.key)
 
-    anew, newer = await fetched(outbox, lease)
-    assert numbers_of([anew, newer]) == [1, 2]
+    anew, *_ = await fetched(outbox, lease)
+    assert numbers_of([anew]) == [1]
     assert anew.place != older.place, "it could be dropped"
+    await outbox.settle([delivered(lease, anew)])
+    (newer,) = await fetched(outbox, lease)
+    assert numbers_of([newer]) == [2]
     assert newer.place is not None
 
 

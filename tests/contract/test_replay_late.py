@@ -6,7 +6,7 @@ from sqlalchemy import select, text, update
 
 from app.store.columns import now
 from app.store.events import EventFilter
-from app.store.late import may_commit
+from app.store.open_transactions import may_commit
 from app.store.replay import Wanted
 from app.store.schema import event, replay
 from tests.bed.stored import Stored, heard, make_event

@@ -123,6 +123,8 @@ class Model:
         there = {row.key: row for row in seen.rows}
         for key, debt in self.debts.items():
             if key in there:
+                if there[key].blocks and debt.status == "pending" and debt.is_old:
+                    debt.status, debt.history, debt.blocks = "dead", debt.history + 1, True
                 continue
             if debt.blocks and debt.subscription_id in self.deleted:
                 debt.blocks = False

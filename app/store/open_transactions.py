@@ -6,8 +6,10 @@ from typing import Final
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.cancel import LATE_SECONDS
 from app.store.columns import Instant, now
+
+# No transaction of ours takes as long as this.
+LONGEST_TRANSACTION_SECONDS: Final = 60.0
 
 # A session that shows nothing may be anything: another role's to one that may not read all statistics, or one that
 # tracks no activities.
@@ -27,5 +29,5 @@ async def may_commit(connection: AsyncConnection, *, begun_before: datetime) -> 
     """
     if connection.dialect.name != "postgresql":
         return False
-    is_over = (await connection.execute(select(now(-LATE_SECONDS) > begun_before))).scalar_one()
+    is_over = (await connection.execute(select(now(-LONGEST_TRANSACTION_SECONDS) > begun_before))).scalar_one()
     return not is_over and (await connection.execute(_OLDER, {"moment": begun_before})).first() is not None
