@@ -74,7 +74,8 @@ class Attempts:
         return Settlement(
             lease=lease,
             owed=owed,
-            outcome=outcome,
+            # What an endpoint takes for a success is none of its failures.
+            outcome=replace(outcome, error=None) if verdict.status == "delivered" else outcome,
             verdict=verdict,
             started_seconds_ago=outcome.latency_seconds,
             blocks=verdict.status == "dead" and _would_block(endpoint, owed),

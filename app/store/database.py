@@ -300,4 +300,6 @@ def _sqlite_path(url: str) -> Path:
         raise SettingsError(
             f"BUCKETPOST_DATABASE_URL names {path}, but there is no directory {path.parent}: make it first"
         )
+    if path.is_dir():
+        raise SettingsError(f"BUCKETPOST_DATABASE_URL names {path}, which is a directory: name a file in it")
     return path.absolute()

@@ -11,7 +11,12 @@ from app.domain.errors import StartError
 
 @contextmanager
 def serving_alone(path: Path) -> Iterator[None]:
-    """Hold the file's lock. Raises StartError when another process serves it."""
+    """Hold the file's lock, by whatever path it was given. Raises StartError when another process serves it."""
+    path = path.resolve()
+    # By another name the lock would be another one, and SQLite's write-ahead log too, which breaks the file:
+    # https://sqlite.org/howtocorrupt.html, "Multiple links to the same file".
+    if path.is_file() and path.stat().st_nlink > 1:
+        raise StartError(f"{path} has other names (hard links): copy it, and give the copy a name of its own.")
     lock_path = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -153,15 +153,17 @@ async def _owe(connection: AsyncConnection, job: Replay, wanted: Sequence[Candid
         await connection.execute(
             update(delivery)
             .where(one_of(connection, delivery.c.delivery_key, keys), delivery.c.blocks)
-            .values(
-                blocks=False,
-                failures=0,
-                place=func.substr(delivery.c.place, 1, FAMILY_BYTES),
-                due_at=now(),
-                owed_at=now(),
-            )
+            .values(**_unblocked())
         )
         await history.reopen(connection, [_debt(job.tenant_id, each) for each in wanted])
+    else:
+        for each in wanted:
+            # It takes the place of the dead one, which those behind it waited for; that one stays dead.
+            await connection.execute(
+                update(delivery)
+                .where(delivery.c.delivery_key == each.key, delivery.c.blocks)
+                .values(delivery_key=replayed_key(each.key, job.id), tries=0, created_at=now(), **_unblocked())
+            )
     choose = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     await connection.execute(
         choose(delivery)
@@ -187,6 +189,16 @@ async def _move_on(connection: AsyncConnection, job: Replay, share: _Share) -> N
             **({"state": "done", "ended_at": now()} if walked.is_end else {}),
         )
     )
+
+
+def _unblocked() -> dict[str, Any]:
+    return {
+        "blocks": False,
+        "failures": 0,
+        "place": func.substr(delivery.c.place, 1, FAMILY_BYTES),
+        "due_at": now(),
+        "owed_at": now(),
+    }
 
 
 def _row(job: Replay, candidate: Candidate) -> dict[str, Any]:

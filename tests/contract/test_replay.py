@@ -252,8 +252,9 @@ async def test_a_job_that_is_not_running_does_nothing(stored: Stored, state: Rep
         assert await replay.running(connection) == []
 
 
-async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
-    """It goes before those that waited for it, and when it is over they go on."""
+@pytest.mark.parametrize("new_keys", [False, True])
+async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored, *, new_keys: bool) -> None:
+    """It goes before those that waited for it, and when it is over they go on; under a new key the old one is dead."""
     await stored.add_subscribed(ordering="key", on_dead="block")
     for number in range(2):
         await stored.store.record([heard(make_event(number, key=b"cat.jpg"))])
@@ -263,10 +264,13 @@ async def test_one_that_blocks_is_replayed_in_its_place(stored: Stored) -> None:
     await outbox.settle([replace(dead(lease, first), blocks=True)])
     assert (await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows == []
 
-    done = await do_slice(stored, await make(stored, Wanted(events=EventFilter(), status="dead")))
+    job = await make(stored, Wanted(events=EventFilter(), status="dead"), new_keys=new_keys)
+    done = await do_slice(stored, job)
     again = (await outbox.fetch_in_order(lease, limit=1, leave_out=(), how=InOrder())).rows
     await outbox.settle([delivered(lease, again[0])])
 
     assert done.owed == 1
     assert again[0].row_id == first.row_id
+    assert (again[0].key != first.key) == new_keys
+    assert await stored.count("dead_letter") == new_keys
     assert len((await outbox.fetch_in_order(lease, limit=10, leave_out=(), how=InOrder())).rows) == 1

@@ -56,6 +56,7 @@ async def test_a_second_serve_on_one_sqlite_file_is_refused(make_gateway: MakeGa
         ("BUCKETPOST_DATABASE_URL", "sqlite:////proc/x.db", "which cannot be made"),
         ("BUCKETPOST_DATABASE_URL", "mysql://localhost/x", "sqlite:///file.db or postgresql://"),
         ("BUCKETPOST_DATABASE_URL", "sqlite:////no/such/directory/x.db", "there is no directory /no/such/directory"),
+        ("BUCKETPOST_DATABASE_URL", "sqlite:////usr", "/usr, which is a directory"),
         ("BUCKETPOST_DATABASE_URL", "postgresql://host:port/x", "BUCKETPOST_DATABASE_URL"),
         ("BUCKETPOST_DELIVERY__LEASE_SECONDS", "soon", "BUCKETPOST_DELIVERY__LEASE_SECONDS"),
     ],

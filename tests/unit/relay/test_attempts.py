@@ -11,7 +11,7 @@ from app.domain.configuration import Endpoint
 from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
 from tests.unit.relay.fake_destination import DELIVERED, FAILED, FakeDestination
-from tests.unit.relay.replica import Replica, all_ended, make_many, make_owed, one_lane
+from tests.unit.relay.replica import Replica, all_ended, make_endpoint, make_many, make_owed, one_lane
 from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
 
 
@@ -53,6 +53,21 @@ async def test_a_delivery_that_fails_to_the_end_of_the_schedule_is_dead() -> Non
 
     assert (outbox.ended[owed.key].status, outbox.ended[owed.key].reason) == ("dead", "exhausted")
     assert len(destination.batches) == 3
+
+
+@in_virtual_time
+async def test_what_an_endpoint_takes_for_a_success_has_no_error() -> None:
+    """The history shows the answer's status, and that it was one."""
+    outbox, set_up = one_lane()
+    set_up.put(replace(make_endpoint(), answers={"409": "deliver"}))
+    conflict = Outcome(kind="answered", latency_seconds=0.01, status_code=409, error="The receiver answered 409.")
+    outbox.owe(make_owed())
+
+    async with Replica(outbox, set_up, FakeDestination(answer=lambda _: conflict)):
+        await all_ended(outbox)
+
+    (settled,) = outbox.settled
+    assert settled.outcome == replace(conflict, error=None)
 
 
 @in_virtual_time
