@@ -1,18 +1,19 @@
 """The history: one row a try, and exactly one that ends each delivery. Appending only; lists are read elsewhere."""
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, Update, func, update
+from sqlalchemy import LargeBinary, Row, Select, Update, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.outcome import RESPONSE_KEPT_BYTES, Outcome
 from app.domain.verdict import CancelReason, DeadReason
 from app.store.columns import as_json, microseconds, one_of, storable_text
-from app.store.schema import attempt, delivery
+from app.store.schema import attempt, delivery, endpoint
 
 _ERROR_CHARACTERS: Final = 1_000
 _LARGEST_INTEGER: Final = 2**31 - 1
@@ -88,6 +89,23 @@ async def append_cancelled(connection: AsyncConnection, row_ids: Sequence[int]) 
         await connection.exec_driver_sql(_CANCEL_POSTGRESQL, (list(row_ids),))
     else:
         await connection.exec_driver_sql(_CANCEL_SQLITE, (as_json(row_ids),))
+
+
+async def find_cancelled(connection: AsyncConnection, endpoint_id: EndpointId, key: DeliveryKey) -> Debt | None:
+    """Give a delivery that ended as cancelled, with the tries its history knows of; None when it did not."""
+    found = list(await connection.execute(_of_one_statement(), {"its_endpoint": endpoint_id, "its_key": key}))
+    cancelled = next((row for row in found if row.ended == "cancelled"), None)
+    return None if cancelled is None else replace(debt_of(cancelled), tries=max(row.tries for row in found))
+
+
+@functools.cache
+def _of_one_statement() -> Select[*tuple[Any, ...]]:
+    is_its = endpoint.c.id == bindparam("its_endpoint", type_=LargeBinary)
+    its_tenant = select(endpoint.c.tenant_id).where(is_its).scalar_subquery()
+    columns = (attempt.c[each.name] for each in DEBT_COLUMNS if each.name != "tries")
+    return select(*columns, attempt.c.number.label("tries"), attempt.c.ended).where(
+        attempt.c.tenant_id == its_tenant, attempt.c.delivery_key == bindparam("its_key", type_=LargeBinary)
+    )
 
 
 async def reopen(connection: AsyncConnection, debts: Sequence[Debt]) -> None:

@@ -6,6 +6,7 @@ settled twice, or by a replica that lost its lane, finds nothing and writes noth
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Row, delete, select, update
@@ -49,6 +50,7 @@ async def settle(
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
+    attempts += await _try_in_vain(connection, [*successes, *fenced], attempts)
     await history.append(connection, attempts)
     await high_water.rise(connection, successes)
     await low_water.raise_numbers(connection, dict(sorted((each.lane_id, each.row_id) for each in ended)))
@@ -153,6 +155,23 @@ async def _give_up(connection: AsyncConnection, settlements: Sequence[Settlement
     dead = [_dead_row(row, by_row[row.id]) for row in rows if by_row[row.id].verdict.status == "dead"]
     await bury(connection, dead)
     return [_attempt(by_row[row.id], debt_of(row), ended=by_row[row.id].verdict.status) for row in rows]
+
+
+async def _try_in_vain(
+    connection: AsyncConnection, settlements: Iterable[Settlement], attempts: Sequence[Attempt]
+) -> list[Attempt]:
+    """Keep what was tried of deliveries that were cancelled meanwhile: their receivers have seen it."""
+    heard = {each.debt.key for each in attempts}
+    in_vain = []
+    for each in settlements:
+        if each.owed.key in heard or each.outcome is None:
+            continue
+        debt = await history.find_cancelled(connection, each.owed.endpoint_id, each.owed.key)
+        # Settled twice, it is known already.
+        if debt is not None and each.owed.tries >= debt.tries:
+            in_vain.append(_attempt(each, replace(debt, tries=each.owed.tries), ended=None))
+            heard.add(each.owed.key)
+    return in_vain
 
 
 async def bury(connection: AsyncConnection, dead: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """The port Outbox over both databases: lanes are held by one replica at a time, what they owe ends exactly once."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -738,8 +739,11 @@ class TestSweep:
 
         assert [each.endpoint_id for each in rows] == [old, old]
 
-    async def test_a_late_success_of_a_cancelled_delivery_changes_nothing(self, stored: Stored) -> None:
-        """What a person cancelled stays cancelled, once."""
+    @pytest.mark.parametrize("settled", [delivered, failed])
+    async def test_a_try_of_a_delivery_that_was_cancelled_meanwhile_is_kept(
+        self, stored: Stored, settled: Callable[..., Settlement]
+    ) -> None:
+        """What a person cancelled stays so; that its receiver has seen it is told once, however often settled."""
         _, subscription_id = await stored.add_subscribed()
         await record(stored, 1)
         outbox = stored.outbox()
@@ -748,9 +752,11 @@ class TestSweep:
         await stored.delete_subscription(subscription_id)
         await outbox.sweep()
 
-        await outbox.settle([delivered(lease, owed)])
+        for _ in range(2):
+            await outbox.settle([settled(lease, owed)])
 
-        assert await endings(stored) == [(0, "cancelled", None)]
+        tries = [(row.number, row.outcome is None, row.ended) for row in await stored.rows("attempt", "number")]
+        assert tries == [(0, True, "cancelled"), (1, False, None)]
 
     async def test_replicas_long_silent_are_forgotten(self, stored: Stored) -> None:
         """Rows of replicas that died long ago do not pile up."""

@@ -89,9 +89,11 @@ class Model:
         # First what was accepted: of two claims of one replica, the older one may know better.
         for each in sorted(settlements, key=lambda one: one.verdict.status != "delivered"):
             if each.verdict.status == "delivered":
+                self._try_in_vain(self.debts[each.owed.key], each)
                 self._succeed(self.debts[each.owed.key])
                 self._rise(self.marks, each.owed, each.reached)
             elif self.holds(replica, each.lease):
+                self._try_in_vain(self.debts[each.owed.key], each)
                 self._fail(self.debts[each.owed.key], each)
         return frozenset(each.lease.lane_id for each in settlements) - held
 
@@ -283,6 +285,11 @@ class Model:
     def _succeed(self, debt: Debt) -> None:
         if debt.status in ("pending", "dead"):
             debt.status, debt.blocks, debt.history = "delivered", False, debt.history + 1
+
+    def _try_in_vain(self, debt: Debt, settlement: Settlement) -> None:
+        """Keep what was tried of what was cancelled meanwhile, once."""
+        if debt.status == "cancelled" and settlement.outcome is not None and settlement.owed.tries >= debt.tries:
+            debt.history, debt.tries = debt.history + 1, settlement.owed.tries + 1
 
     def _fail(self, debt: Debt, settlement: Settlement) -> None:
         owed = settlement.owed
