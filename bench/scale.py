@@ -24,8 +24,8 @@ from app.domain.ids import ReplicaId
 from app.store.columns import now
 from app.store.database import Database
 from app.store.outbox import SqlOutbox
+from app.store.outbox_schema import lane
 from app.store.owed import fetch_statement
-from app.store.schema import lane
 from bench.cpu import tree_seconds
 from bench.filled import SHARED_BUFFERS, filled
 from tests.bed.plans import explain

@@ -6,6 +6,7 @@ On PostgreSQL each revision is a transaction; on SQLite all are part of the one 
 from alembic import context
 from sqlalchemy import Connection
 
+import app.store.outbox_schema  # noqa: F401 -- its tables stand in metadata, too
 from app.store.schema import metadata
 
 

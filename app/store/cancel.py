@@ -19,8 +19,9 @@ from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.in_order import unpark
 from app.store.open_transactions import LONGEST_TRANSACTION_SECONDS
+from app.store.outbox_schema import delivery, lane
 from app.store.owed import walk_statement, walk_values
-from app.store.schema import delivery, endpoint, lane, subscription
+from app.store.schema import endpoint, subscription
 
 CANCELLED_AT_ONCE: Final = 1_000
 _SLICES_A_SWEEP: Final = 5

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import ReplicaId
 from app.store.columns import now
 from app.store.database import Database
-from app.store.schema import chore
+from app.store.outbox_schema import chore
 
 
 async def claim(

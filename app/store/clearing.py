@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import LaneId, QuarantineId, TenantId
 from app.store.columns import one_of
 from app.store.joined import Transactions
+from app.store.outbox_schema import quarantine
 from app.store.place import Place
 from app.store.quarantine import Kept, QuarantineFilter, count_kept, find_oldest, newest_place
-from app.store.schema import quarantine
 
 # A transaction a slice: none holds its locks for longer than a blink.
 SLICE: Final = 100

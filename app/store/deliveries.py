@@ -28,8 +28,8 @@ from app.domain.identity import keys_of_event
 from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, TenantId
 from app.domain.verdict import CancelReason, DeadReason, DeliveryStatus
 from app.store.columns import FAR, Instant
+from app.store.outbox_schema import attempt, dead_letter, delivery
 from app.store.place import Place, page_after
-from app.store.schema import attempt, dead_letter, delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

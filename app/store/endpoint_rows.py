@@ -6,7 +6,8 @@ from sqlalchemy import Row, Select, select
 
 from app.domain.configuration import Endpoint
 from app.domain.ids import EndpointId, LaneId, TenantId
-from app.store.schema import endpoint, lane
+from app.store.outbox_schema import lane
+from app.store.schema import endpoint
 
 
 def living_endpoints() -> Select[Any]:

@@ -17,8 +17,9 @@ from app.store.endpoint_rows import endpoint_of, living_endpoints
 from app.store.epoch import bump_epoch
 from app.store.low_water import NO_MARK
 from app.store.operator_events import Disabled
+from app.store.outbox_schema import lane
 from app.store.place import Place, page_after
-from app.store.schema import endpoint, lane, subscription
+from app.store.schema import endpoint, subscription
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from app.domain.change import canonical_name
 from app.domain.event import OPERATOR_DIALECT, Event, StoredEvent
 from app.domain.ids import EventId, SourceId, TenantId
 from app.domain.operator_event import is_operator_name
+from app.store.outbox_schema import event
 from app.store.place import Place, page_after
-from app.store.schema import event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ from app.store.columns import FAR, Instant, now, one_of
 from app.store.database import Database
 from app.store.history import DEBT_COLUMNS, Attempt, debt_of
 from app.store.in_order import unpark
-from app.store.schema import delivery, endpoint, lane
+from app.store.outbox_schema import delivery, lane
+from app.store.schema import endpoint
 from app.store.settle import bury
 
 LOOKED_AT_ONCE: Final = 1_000

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.order import family_of, place_of
 from app.store.columns import now, one_of
-from app.store.schema import high_water
+from app.store.outbox_schema import high_water
 
 
 async def tell(connection: AsyncConnection, lease: Lease, rows: Sequence[Owed]) -> Sequence[Owed]:

@@ -13,7 +13,8 @@ from app.domain.ids import DeliveryKey, EndpointId, EventId, SubscriptionId, Ten
 from app.domain.outcome import RESPONSE_KEPT_BYTES, Outcome
 from app.domain.verdict import CancelReason, DeadReason
 from app.store.columns import as_json, microseconds, one_of, storable_text
-from app.store.schema import attempt, delivery, endpoint
+from app.store.outbox_schema import attempt, delivery
+from app.store.schema import endpoint
 
 _ERROR_CHARACTERS: Final = 1_000
 _LARGEST_INTEGER: Final = 2**31 - 1

@@ -17,7 +17,7 @@ from app.domain.identity import delivery_key, order_key
 from app.domain.ids import EventId, SourceId, SubscriptionId, TenantId
 from app.domain.order import place_of
 from app.store.columns import microseconds
-from app.store.schema import event as event_table
+from app.store.outbox_schema import event as event_table
 
 # SQLite binds at most 32,766 values to a statement.
 _ASKED_AT_ONCE: Final = 5_000

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import LONGEST_TRIAL_SECONDS, Health
 from app.domain.ids import LaneId
 from app.store.columns import now
-from app.store.schema import lane
+from app.store.outbox_schema import lane
 
 # A failure so long after the one before says nothing of the time between: tries are a day apart at most, by default.
 _SAME_TROUBLE_SECONDS: Final = 2 * 86_400.0

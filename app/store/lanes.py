@@ -33,8 +33,8 @@ from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store import low_water, replicas
 from app.store.columns import FAR, now, one_of, one_of_named
 from app.store.lane_health import counts_as_trial, is_on_trial
+from app.store.outbox_schema import lane
 from app.store.owed import next_due
-from app.store.schema import lane
 
 # A replica that gave no sign of life for this part of a lease has missed one, and its own leases are about to end: its
 # share is then the others' by the time its lanes are free.

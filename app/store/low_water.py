@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import LaneId
 from app.store.columns import EPOCH, began, none_of_named
-from app.store.schema import delivery, lane
+from app.store.outbox_schema import delivery, lane
 
 LATE_SECONDS: Final = 1.0
 # What a new lane begins with.

@@ -19,7 +19,8 @@ from app.store import hearing
 from app.store.columns import one_of
 from app.store.hearing import Told
 from app.store.history import Debt
-from app.store.schema import endpoint, event
+from app.store.outbox_schema import event
+from app.store.schema import endpoint
 
 _Data = Mapping[str, str | datetime | None]
 

@@ -38,7 +38,8 @@ from app.domain.ids import DeliveryKey, EndpointId, LaneId, SubscriptionId
 from app.store.columns import none_of_named, now, one_of, this_moment
 from app.store.events import stored_event
 from app.store.low_water import low_id_of, not_below
-from app.store.schema import delivery, endpoint, event, subscription
+from app.store.outbox_schema import delivery, event
+from app.store.schema import endpoint, subscription
 
 # How many that were cancelled a look may walk over, beside what it hands out.
 WALKED_OVER: Final = 1_000

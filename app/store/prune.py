@@ -32,24 +32,9 @@ from app.domain.identity import keys_of_event
 from app.domain.ids import LaneId, TenantId
 from app.store.columns import Instant, now, one_of
 from app.store.days import SENTINEL, today
+from app.store.outbox_schema import attempt, dead_letter, delivery, event, high_water, lane, pulse, quarantine
 from app.store.place import Place
-from app.store.schema import (
-    api_key,
-    attempt,
-    dead_letter,
-    delivery,
-    endpoint,
-    event,
-    high_water,
-    idempotency_record,
-    lane,
-    pulse,
-    quarantine,
-    replay,
-    source,
-    subscription,
-    tenant,
-)
+from app.store.schema import api_key, endpoint, idempotency_record, replay, source, subscription, tenant
 
 SLICE: Final = 1_000
 # Any age will do past which nobody believes a pulse.

@@ -13,7 +13,7 @@ from app.domain.message import QueueMeasure
 from app.domain.pulse import Pulse
 from app.store.columns import now, one_of
 from app.store.database import Database
-from app.store.schema import pulse, quarantine
+from app.store.outbox_schema import pulse, quarantine
 
 # What a replica measured longer ago says nothing of the present: it is gone, or has nothing to say.
 FRESH_SECONDS: Final = 15.0

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import QuarantineId, SourceId, TenantId
 from app.store.columns import Instant, one_of
+from app.store.outbox_schema import quarantine
 from app.store.place import Place, page_after
-from app.store.schema import quarantine
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 # Counting ends here: whoever reads the number wants to know how much there is, not exactly how much too much.

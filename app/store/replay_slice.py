@@ -29,11 +29,12 @@ from app.store import history, lanes, open_transactions
 from app.store.columns import now, one_of
 from app.store.history import Debt
 from app.store.low_water import first_due
+from app.store.outbox_schema import dead_letter, delivery, lane
 from app.store.place import Place
 from app.store.replay import Replay, job_of
 from app.store.replay_walk import WALKED_AT_ONCE, Span, Walked, walk
 from app.store.replay_wanted import Candidate, find_wanted
-from app.store.schema import dead_letter, delivery, lane, replay
+from app.store.schema import replay
 
 # A lane is behind when something that could have been sent has waited for so long.
 BEHIND_SECONDS: Final = 2.0

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import TenantId
 from app.store.columns import Instant
 from app.store.events import EventFilter, conditions
+from app.store.outbox_schema import event
 from app.store.place import Place
-from app.store.schema import event
 
 WALKED_AT_ONCE: Final = 5_000
 # An event is recorded after its own time, but for the clock of who said it: by a day nobody's is ahead.

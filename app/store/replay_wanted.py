@@ -16,8 +16,8 @@ from app.domain.matching import Matcher
 from app.domain.verdict import DeliveryStatus
 from app.store.columns import one_of
 from app.store.events import stored_event
+from app.store.outbox_schema import attempt, delivery
 from app.store.replay import Wanted
-from app.store.schema import attempt, delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import ReplicaId
 from app.store.columns import now
-from app.store.schema import replica as replica_table
+from app.store.outbox_schema import replica as replica_table
 
 
 async def note_life(connection: AsyncConnection, replica: ReplicaId) -> None:

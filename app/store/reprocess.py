@@ -23,9 +23,9 @@ from app.store.clearing import Cleared, Run, Step, claim, clear, remove
 from app.store.columns import storable_text
 from app.store.database import Database, is_partition_missing, trial
 from app.store.heard import REASON_CHARACTERS
+from app.store.outbox_schema import quarantine
 from app.store.quarantine import Kept, Quarantined, fitting, get_quarantined, read_kept
 from app.store.record import SqlEventStore
-from app.store.schema import quarantine
 from app.telemetry import EVENTS
 
 SLICE_BYTES: Final = 4 * 1024 * 1024

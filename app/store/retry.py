@@ -16,7 +16,8 @@ from app.domain.order import FAMILY_BYTES
 from app.store import history
 from app.store.columns import now
 from app.store.in_order import unpark
-from app.store.schema import attempt, dead_letter, delivery, endpoint, lane, subscription
+from app.store.outbox_schema import attempt, dead_letter, delivery, lane
+from app.store.schema import endpoint, subscription
 
 RetryAnswer = Literal["owed", "unknown", "ended", "unsubscribed"]
 

@@ -21,7 +21,7 @@ from app.store.columns import FAR, now, one_of, one_of_named
 from app.store.history import DEBT_COLUMNS, Attempt, Debt, debt_of
 from app.store.in_order import unpark
 from app.store.operator_events import Death
-from app.store.schema import dead_letter, delivery
+from app.store.outbox_schema import dead_letter, delivery
 
 
 async def settle(

@@ -14,9 +14,10 @@ from app.store import operator_events
 from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.operator_events import Stall
+from app.store.outbox_schema import pulse
 from app.store.patience import Patience
 from app.store.pulse import FRESH_SECONDS
-from app.store.schema import pulse, source
+from app.store.schema import source
 
 LOOKED_AT_ONCE: Final = 50
 _FAILING: Final = "failing"

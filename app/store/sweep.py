@@ -18,8 +18,9 @@ from app.store.columns import now, one_of
 from app.store.database import Database
 from app.store.expiry import Expiry
 from app.store.in_order import unpark
+from app.store.outbox_schema import dead_letter, delivery, lane
 from app.store.patience import Patience
-from app.store.schema import dead_letter, delivery, endpoint, lane
+from app.store.schema import endpoint
 from app.store.stalls import look_for_stalls
 
 _CHORE: Final = "sweep"

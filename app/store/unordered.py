@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.ids import LaneId
 from app.store import lanes
 from app.store.columns import FAR, now
-from app.store.schema import delivery, endpoint, lane
+from app.store.outbox_schema import delivery, lane
+from app.store.schema import endpoint
 
 LET_GO_AT_ONCE: Final = 1_000
 _LOOKED_AT_ONCE: Final = 50

@@ -27,9 +27,10 @@ from app.ingest.recorder import Recorder
 from app.ingest.room import Room
 from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
+from app.store.outbox_schema import event, quarantine
 from app.store.record import SqlEventStore
 from app.store.reprocess import Reprocessing
-from app.store.schema import event, quarantine, source
+from app.store.schema import source
 from app.store.sources import NewSource, create
 from app.store.watch import ConfigurationWatch
 from tests.bed.clocks import machine_time

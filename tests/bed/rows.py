@@ -22,7 +22,8 @@ from app.store.columns import EPOCH, FAR
 from app.store.database import Database
 from app.store.low_water import NO_MARK
 from app.store.migrate import migrate
-from app.store.schema import attempt, dead_letter, delivery, endpoint, event, lane, quarantine, subscription
+from app.store.outbox_schema import attempt, dead_letter, delivery, event, lane, quarantine
+from app.store.schema import endpoint, subscription
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 YESTERDAY, TODAY = date(2026, 11, 23), date(2026, 11, 24)

@@ -22,8 +22,9 @@ from app.store.columns import EPOCH, FAR, now
 from app.store.database import Database
 from app.store.low_water import NO_MARK
 from app.store.outbox import SqlOutbox
+from app.store.outbox_schema import delivery, lane
 from app.store.record import SqlEventStore
-from app.store.schema import configuration_epoch, delivery, endpoint, lane, metadata, source, subscription
+from app.store.schema import configuration_epoch, endpoint, metadata, source, subscription
 
 LEASE_SECONDS = 60.0
 SOURCE = SourceId(b"s" * 16)

@@ -12,8 +12,9 @@ from app.store import cancel
 from app.store.cancel import owing_statement
 from app.store.columns import now
 from app.store.outbox import SqlOutbox
+from app.store.outbox_schema import delivery
 from app.store.owed import WALKED_OVER, fetch_statement, next_statement
-from app.store.schema import delivery, subscription
+from app.store.schema import subscription
 from tests.bed.plans import explain
 from tests.bed.stored import Stored, heard, make_event, make_events, only_lease
 from tests.contract.test_plans import MODES, STATISTICS, explain_on_sqlite, fill, read_whole

@@ -13,9 +13,9 @@ from sqlalchemy import insert
 from app.domain.ids import DEFAULT_TENANT, QuarantineId, SourceId, TenantId
 from app.domain.message import Refusal
 from app.store.clearing import RUN_SECONDS, SLICE, Cleared, Run, discard_all, preview
+from app.store.outbox_schema import quarantine
 from app.store.quarantine import QuarantineFilter
 from app.store.reprocess import Reprocessing
-from app.store.schema import quarantine
 from tests.bed.rows import NOON
 from tests.bed.stored import SOURCE, Stored, heard
 from tests.bed.words import Words, event_id_of

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.configuration import DEFAULT_MAX_AGE_SECONDS, DEFAULT_SCHEDULE_SECONDS, Endpoint, Filter, Subscription
 from app.domain.ids import DEFAULT_TENANT, EndpointId, SourceId, SubscriptionId, TenantId
-from app.store import endpoints, keys, schema, sources, subscriptions
+from app.store import endpoints, keys, outbox_schema, schema, sources, subscriptions
 from app.store.configuration import SqlConfigurationStore
 from app.store.database import Database
 from app.store.endpoints import NewEndpoint
@@ -99,7 +99,7 @@ async def test_an_endpoint_has_a_lane_that_sleeps(database: Database) -> None:
     endpoint = await _add_endpoint(database)
 
     async with database.read() as connection:
-        [lane] = (await connection.execute(select(schema.lane))).all()
+        [lane] = (await connection.execute(select(outbox_schema.lane))).all()
 
     assert (lane.id, lane.endpoint_id, lane.owner, lane.fence) == (endpoint.lane_id, endpoint.id, None, 0)
     assert lane.wake_at > lane.lease_until

@@ -15,8 +15,8 @@ from app.domain.configuration import Ordering
 from app.domain.delivery import InOrder, Lease, Owed
 from app.store.low_water import below_statement
 from app.store.outbox import SqlOutbox
+from app.store.outbox_schema import delivery, lane
 from app.store.owed import fetch_statement, next_statement
-from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
 from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored, dead, delivered, failed, heard, make_events, only_lease

@@ -13,8 +13,9 @@ from app.domain.ids import DEFAULT_TENANT, TenantId
 from app.domain.message import Recorded, Refusal
 from app.store.columns import FAR, now
 from app.store.days import SENTINEL
-from app.store.schema import event as event_table
-from app.store.schema import lane, source
+from app.store.outbox_schema import event as event_table
+from app.store.outbox_schema import lane
+from app.store.schema import source
 from tests.bed.stored import SOURCE, Stored, changed, heard, make_event, make_events, only_lease, owed_by
 
 

@@ -12,7 +12,8 @@ from app.domain.ids import LaneId
 from app.store import expiry
 from app.store.columns import EPOCH, now
 from app.store.expiry import Expiry, end_old
-from app.store.schema import delivery, endpoint, lane
+from app.store.outbox_schema import delivery, lane
+from app.store.schema import endpoint
 from tests.bed.stored import Stored, dead, heard, make_event, make_events, only_lease
 
 DAY: Final = 86_400.0

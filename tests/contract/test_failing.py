@@ -12,7 +12,7 @@ from app.store import endpoints
 from app.store.columns import now
 from app.store.epoch import lock_changes
 from app.store.outbox import SqlOutbox
-from app.store.schema import lane
+from app.store.outbox_schema import lane
 from tests.bed.stored import Stored, failed, heard, make_event, only_lease, owed_by
 
 DAY: Final = 86_400.0

@@ -12,7 +12,8 @@ from app.domain.delivery import InOrder, Lease, Owed
 from app.store import retry
 from app.store.columns import FAR, now
 from app.store.outbox import SqlOutbox
-from app.store.schema import dead_letter, delivery, endpoint
+from app.store.outbox_schema import dead_letter, delivery
+from app.store.schema import endpoint
 from tests.bed.stored import Stored, dead, delivered, failed, heard, make_event, only_lease
 
 CAT: Final = b"cat.jpg"

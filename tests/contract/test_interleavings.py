@@ -15,7 +15,7 @@ from app.store.database import Database
 from app.store.epoch import bump_epoch, read_epoch
 from app.store.insert import NewEvent, insert_events
 from app.store.outbox import SqlOutbox
-from app.store.schema import lane
+from app.store.outbox_schema import lane
 from tests.bed.process import until
 from tests.bed.stored import SOURCE, Stored, delivered, heard, make_event, make_events, only_lease, owed_by
 

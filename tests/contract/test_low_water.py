@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import InOrder, Lease
 from app.store.columns import EPOCH, FAR, now
 from app.store.outbox import SqlOutbox
-from app.store.schema import delivery
+from app.store.outbox_schema import delivery
 from tests.bed.stored import Stored, delivered, failed, heard, make_event, make_events, only_lease, owed_by
 
 MINUTE = 60.0

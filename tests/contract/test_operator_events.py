@@ -19,8 +19,9 @@ from app.store import endpoints, heard
 from app.store.columns import now
 from app.store.events import EventFilter
 from app.store.expiry import end_old
+from app.store.outbox_schema import delivery, pulse
 from app.store.replay import Wanted
-from app.store.schema import delivery, pulse, source
+from app.store.schema import source
 from tests.bed.stored import SOURCE, Stored, dead, make_events, only_lease, owed_by
 from tests.bed.stored import heard as said
 from tests.contract.test_replay import do_slice, make

@@ -17,7 +17,7 @@ from app.store.in_order import (
     WAKE_FIRST_SQLITE,
     WOKEN_AT_ONCE,
 )
-from app.store.schema import delivery
+from app.store.outbox_schema import delivery
 from app.store.unordered import unordered_statement
 from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored

@@ -16,7 +16,7 @@ from app.store import lanes
 from app.store.cancel import CANCELLED_AT_ONCE
 from app.store.columns import FAR, now
 from app.store.outbox import SqlOutbox
-from app.store.schema import delivery, lane, replica
+from app.store.outbox_schema import delivery, lane, replica
 from tests.bed.process import until
 from tests.bed.stored import (
     LEASE_SECONDS,

@@ -15,7 +15,8 @@ from app.store.columns import FAR, now
 from app.store.deliveries import DeliveryFilter, list_deliveries
 from app.store.in_order import PARKED_AT_ONCE
 from app.store.outbox import SqlOutbox
-from app.store.schema import delivery, endpoint
+from app.store.outbox_schema import delivery
+from app.store.schema import endpoint
 from app.store.unordered import LET_GO_AT_ONCE
 from tests.bed.stored import Stored, changed, dead, delivered, failed, heard, make_event, only_lease
 

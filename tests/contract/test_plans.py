@@ -14,10 +14,10 @@ from app.domain.delivery import Lease
 from app.domain.ids import EndpointId, LaneId, ReplicaId
 from app.store.columns import FAR, now
 from app.store.lanes import waiting_statement
+from app.store.outbox_schema import delivery, lane
 from app.store.owed import fetch_statement
 from app.store.prune import needed_statement
 from app.store.reordered import STANDING_POSTGRESQL, STANDING_SQLITE
-from app.store.schema import delivery, lane
 from app.store.sweep import sleeping_statement
 from tests.bed.plans import explain, nodes
 from tests.bed.stored import Stored, heard, make_events

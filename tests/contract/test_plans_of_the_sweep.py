@@ -7,7 +7,7 @@ from sqlalchemy import text, update
 from app.domain.ids import LaneId
 from app.store.columns import now
 from app.store.expiry import LOOKED_AT_ONCE, behind_statement, overdue_statement, slice_statement
-from app.store.schema import delivery
+from app.store.outbox_schema import delivery
 from tests.bed.plans import explain
 from tests.bed.stored import Stored
 from tests.contract.test_plans import MODES, STATISTICS, explain_on_sqlite, fill, read_whole

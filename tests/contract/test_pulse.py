@@ -8,8 +8,8 @@ from app.domain.ids import ReplicaId, SourceId
 from app.domain.message import QueueMeasure
 from app.domain.pulse import Pulse
 from app.store.columns import now
+from app.store.outbox_schema import pulse
 from app.store.pulse import Fare, SqlPulseStore, read_fares
-from app.store.schema import pulse
 from app.store.upkeep import Upkeep
 from tests.bed.rows import add_quarantined
 from tests.bed.stored import Stored

@@ -23,10 +23,11 @@ from app.store.deliveries import (
     list_statement,
 )
 from app.store.events import EventFilter, get_event, get_record, list_events
+from app.store.outbox_schema import attempt, dead_letter, delivery
 from app.store.place import Place
 from app.store.quarantine import get_quarantined, list_quarantine
 from app.store.retry import Retry, retry
-from app.store.schema import attempt, dead_letter, delivery, endpoint, subscription
+from app.store.schema import endpoint, subscription
 from tests.bed import rows
 from tests.bed.rows import ENDPOINT, LANE, NOON, OTHER_SUBSCRIPTION, SUBSCRIPTION, YESTERDAY, Owed
 

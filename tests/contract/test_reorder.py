@@ -18,8 +18,9 @@ from app.store.columns import FAR, now
 from app.store.deliveries import DeliveryFilter, list_deliveries
 from app.store.events import EventFilter
 from app.store.outbox import SqlOutbox
+from app.store.outbox_schema import delivery, high_water
 from app.store.replay import Counted, Wanted
-from app.store.schema import delivery, endpoint, high_water
+from app.store.schema import endpoint
 from app.store.upkeep import Upkeep
 from tests.bed.stored import Stored, changed, dead, delivered, failed, heard, make_event, only_lease
 

@@ -13,10 +13,10 @@ from app.domain.ids import DEFAULT_TENANT, LaneId, ReplayId, ReplicaId
 from app.store import configuration, replay, replay_slice
 from app.store.columns import now
 from app.store.events import EventFilter
+from app.store.outbox_schema import event
 from app.store.replay import Counted, Replay, ReplayState, Wanted
 from app.store.replay_slice import Slice
 from app.store.replaying import Replaying
-from app.store.schema import event
 from tests.bed.stored import Stored, dead, delivered, heard, make_event, only_lease, owed_by
 
 NOTHING: Final = Slice(looked_at=0, owed=0, lanes=frozenset(), is_last=True)

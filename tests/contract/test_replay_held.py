@@ -8,10 +8,11 @@ from app.domain.ids import EndpointId, ReplicaId
 from app.store.columns import now
 from app.store.events import EventFilter
 from app.store.low_water import NO_MARK
+from app.store.outbox_schema import delivery, lane
 from app.store.replay import Wanted
 from app.store.replay_slice import HELD_EVENTS
 from app.store.replaying import Replaying
-from app.store.schema import delivery, lane, replay
+from app.store.schema import replay
 from tests.bed.stored import Stored, delivered, heard, make_event, owed_by
 from tests.contract.test_replay import do_slice, get, make
 

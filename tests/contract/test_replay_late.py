@@ -7,8 +7,9 @@ from sqlalchemy import select, text, update
 from app.store.columns import now
 from app.store.events import EventFilter
 from app.store.open_transactions import may_commit
+from app.store.outbox_schema import event
 from app.store.replay import Wanted
-from app.store.schema import event, replay
+from app.store.schema import replay
 from tests.bed.stored import Stored, heard, make_event
 from tests.contract.test_replay import do_slice, end_all, get, make
 

@@ -12,8 +12,9 @@ from app.domain.message import Decoded, Refusal
 from app.store.clearing import discard
 from app.store.columns import now
 from app.store.days import SENTINEL
+from app.store.outbox_schema import event, lane, quarantine
 from app.store.reprocess import Reprocessed, Reprocessing
-from app.store.schema import event, lane, quarantine, source
+from app.store.schema import source
 from app.store.upkeep import Upkeep
 from tests.bed.stored import SOURCE, Stored, changed, heard, make_event
 from tests.bed.words import Words, event_id_of, event_of

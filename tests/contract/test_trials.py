@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from app.domain.delivery import LONGEST_TRIAL_SECONDS, TRIALS_HELD
 from app.domain.ids import LaneId
 from app.store.columns import now
-from app.store.schema import lane
+from app.store.outbox_schema import lane
 from tests.bed.stored import Stored
 
 HEALTHY: Final = 3

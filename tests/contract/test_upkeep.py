@@ -16,22 +16,9 @@ from app.store.columns import now
 from app.store.database import Database
 from app.store.days import DAYS_AHEAD, SENTINEL, partition_name, partitions
 from app.store.migrate import migrate
+from app.store.outbox_schema import attempt, chore, dead_letter, delivery, event, lane, pulse, quarantine
 from app.store.partitions import PARENTS
-from app.store.schema import (
-    api_key,
-    attempt,
-    chore,
-    dead_letter,
-    delivery,
-    endpoint,
-    event,
-    lane,
-    pulse,
-    quarantine,
-    replay,
-    source,
-    subscription,
-)
+from app.store.schema import api_key, endpoint, replay, source, subscription
 from app.store.sources import NewSource
 from app.store.upkeep import Upkeep
 from tests.bed.stored import SOURCE, Stored, dead, delivered, heard, make_event, make_events, only_lease, owed_by

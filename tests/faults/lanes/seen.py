@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.ids import DeliveryKey, LaneId, ReplicaId, SubscriptionId
 from app.store.columns import now
-from app.store.schema import attempt, dead_letter, delivery, high_water, lane
+from app.store.outbox_schema import attempt, dead_letter, delivery, high_water, lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from app.store.columns import EPOCH, FAR, now
 from app.store.epoch import bump_epoch
 from app.store.low_water import NO_MARK
 from app.store.migrate import migrate
+from app.store.outbox_schema import attempt, chore, dead_letter, delivery, event, high_water, lane
 from app.store.partitions import make_days
 from app.store.retry import Retry, retry
-from app.store.schema import attempt, chore, dead_letter, delivery, endpoint, event, high_water, lane, subscription
+from app.store.schema import endpoint, subscription
 from tests.bed.stored import Stored
 from tests.faults.lanes.gates import GatedDatabase
 from tests.faults.lanes.seen import Seen, look

@@ -9,7 +9,8 @@ from sqlalchemy import func, select, update
 
 from app.domain.ids import public_id
 from app.store.columns import now
-from app.store.schema import delivery, subscription
+from app.store.outbox_schema import delivery
+from app.store.schema import subscription
 from tests.bed import rows
 from tests.bed.rows import LANE, NOON, OTHER_SUBSCRIPTION, SUBSCRIPTION, Owed
 from tests.integration.api.conftest import Api

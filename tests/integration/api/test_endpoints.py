@@ -10,7 +10,7 @@ from app.domain.configuration import DEFAULT_SCHEDULE_SECONDS
 from app.domain.ids import EndpointId, parse_id
 from app.store import endpoints, schema
 from app.store.columns import now
-from app.store.schema import lane
+from app.store.outbox_schema import lane
 from tests.integration.api.conftest import Api
 
 WEBHOOK = {"name": "inbox", "kind": "webhook", "config": {"url": "https://example.com/hook"}}

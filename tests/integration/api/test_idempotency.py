@@ -14,7 +14,8 @@ from app.store import idempotency, keys
 from app.store.columns import now
 from app.store.epoch import lock_changes
 from app.store.idempotency import Asked
-from app.store.schema import endpoint, idempotency_record, quarantine, tenant
+from app.store.outbox_schema import quarantine
+from app.store.schema import endpoint, idempotency_record, tenant
 from tests.bed import rows
 from tests.bed.asgi import Answer, AsgiClient
 from tests.integration.api.conftest import Api
