@@ -172,8 +172,10 @@ async def end_old(connection: AsyncConnection, *, lane_id: LaneId, ids: Sequence
     )
 
 
+# Within a reorder window only one that was tried, and so had its turn: what is older may still have to go before it.
 _BLOCKS: Final = and_(
     delivery.c.order_key.is_not(None),
+    or_(delivery.c.place.is_(None), delivery.c.failures > 0),
     exists().where(
         endpoint.c.id == delivery.c.endpoint_id, endpoint.c.ordering != "none", endpoint.c.on_dead == "block"
     ),

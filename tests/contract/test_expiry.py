@@ -14,7 +14,7 @@ from app.store.columns import EPOCH, now
 from app.store.expiry import Expiry, end_old
 from app.store.outbox_schema import delivery, lane
 from app.store.schema import endpoint
-from tests.bed.stored import Stored, dead, heard, make_event, make_events, only_lease
+from tests.bed.stored import Stored, changed, dead, heard, make_event, make_events, only_lease
 
 DAY: Final = 86_400.0
 
@@ -168,3 +168,17 @@ async def of(stored: Stored, lane_id: LaneId) -> bytes:
     """Give the endpoint of a lane."""
     found: bytes = await stored.scalar(select(lane.c.endpoint_id).where(lane.c.id == lane_id))
     return found
+
+
+async def test_what_got_old_before_its_turn_in_a_window_holds_back_none(stored: Stored) -> None:
+    """What is older by the store's own order has yet to go: held up behind it, it would come after it in the end."""
+    await stored.add_subscribed(ordering="key", on_dead="block", reorder_window_seconds=60.0)
+    for number, sequencer in enumerate(["7", "3"]):
+        event = changed(make_event(number, key=b"cat.jpg"), sequencer=sequencer.rjust(18, "0"))
+        await stored.store.record([heard(event)])
+    newer, older = (row.id for row in await stored.rows("delivery", "id"))
+    await stored.execute(update(delivery).where(delivery.c.id == newer).values(owed_at=now(-6 * DAY)))
+
+    await Expiry(stored.database).run()
+
+    assert [(row.id, row.blocks) for row in await stored.rows("delivery")] == [(older, False)]
