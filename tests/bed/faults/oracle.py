@@ -89,10 +89,12 @@ def judge(
     )
 
 
-def longest_silence(sightings: Sequence[Sighting], path: str) -> float:
-    """Give the longest span without a success at a receiver, in seconds; 0 with fewer than two."""
+def silences(sightings: Sequence[Sighting], path: str, *, over: Sequence[float]) -> list[float]:
+    """Give the spans without a success at a receiver, in seconds, that one of these moments falls into."""
     moments = [each.at for each in sightings if each.path == path and 200 <= each.status < 300]
-    return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
+    return [
+        later - earlier for earlier, later in pairwise(moments) if any(earlier <= moment < later for moment in over)
+    ]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
