@@ -50,7 +50,8 @@ async def settle(
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
-    attempts += await _try_in_vain(connection, [*successes, *fenced], attempts)
+    failures = [each for each in fenced if each.verdict.status != "delivered"]
+    attempts += await _try_in_vain(connection, [*successes, *failures], attempts)
     await history.append(connection, attempts)
     await high_water.rise(connection, successes)
     await low_water.raise_numbers(connection, dict(sorted((each.lane_id, each.row_id) for each in ended)))

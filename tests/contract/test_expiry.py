@@ -8,8 +8,9 @@ from sqlalchemy import select, update
 
 from app.domain.configuration import OnDead, Ordering
 from app.domain.delivery import InOrder
+from app.domain.errors import StoreUnavailable
 from app.domain.ids import LaneId
-from app.store import expiry
+from app.store import expiry, sweep
 from app.store.columns import EPOCH, now
 from app.store.expiry import Expiry, end_old
 from app.store.outbox_schema import delivery, lane
@@ -71,6 +72,28 @@ async def test_a_neighbours_backlog_delays_nobody(stored: Stored, monkeypatch: p
 
     assert [row.lane_id for row in await stored.rows("dead_letter")] == [lane_id]
     assert await stored.count("delivery") == 21
+
+
+async def test_a_step_of_the_sweep_that_fails_keeps_no_other_from_its_turn(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the sweep and comes last in the next one, so what is too old ends then."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable("It takes too long.")
+
+    monkeypatch.setattr(sweep, "cancel_what_was_deleted", fail)
+    await stored.add_subscribed()
+    await stored.store.record([heard(make_event(1))])
+    await stored.execute(update(delivery).values(owed_at=now(-6 * DAY), due_at=now(-6 * DAY)))
+    outbox, ended = stored.outbox(), []
+
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await outbox.sweep()
+        ended.append(await stored.count("dead_letter"))
+
+    assert ended == [0, 1]
 
 
 async def test_much_that_is_too_old_ends_a_few_slices_a_sweep(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,21 +35,6 @@ async def test_what_was_dead_is_tried_again_and_ends_once_more(stored: Stored) -
     assert await _told(stored) == [("delivered", [1, 2])]
 
 
-async def test_a_settlement_told_again_finds_no_other_delivery(stored: Stored) -> None:
-    """The number of a delivery that is over does not come again, though it was the highest."""
-    await stored.add_subscribed()
-    await stored.store.record([heard(make_event(1))])
-    outbox = stored.outbox()
-    lease = await only_lease(outbox)
-    [owed] = await owed_by(outbox, lease)
-    await outbox.settle([dead(lease, owed)])
-    await stored.store.record([heard(make_event(2))])
-
-    await outbox.settle([dead(lease, owed)])
-
-    assert (await stored.count("delivery"), await stored.count("dead_letter")) == (1, 1)
-
-
 async def test_a_late_success_ends_what_was_retried(stored: Stored) -> None:
     """A try that was under way when the delivery died and was retried still counts, and nothing is owed any more."""
     await stored.add_subscribed()
@@ -99,6 +84,7 @@ async def test_a_death_settled_twice_does_not_end_what_came_in_meanwhile(stored:
 
     [other] = await owed_by(outbox, lease)
     assert other.row_id > owed.row_id
+    assert (await stored.count("delivery"), await stored.count("dead_letter")) == (1, 1)
 
 
 async def test_retries_and_settles_at_once_leave_each_delivery_in_one_place(stored: Stored) -> None:
