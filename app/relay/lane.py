@@ -110,7 +110,6 @@ class LaneRunner:
         Settles all it sent.
         """
         retry = Retry(self._tools.outage, part="lane")
-        broken_by: Exception | None = None
         async with self._sending:
             while self._goes_on():
                 try:
@@ -119,7 +118,7 @@ class LaneRunner:
                     self._window.must_look = True
                     await retry.pause(error)
                 except Exception as error:  # noqa: BLE001 -- raised below, when what is in flight has been settled
-                    broken_by = error
+                    self._sending.broken_by = error
                     break
                 else:
                     retry.succeeded()
@@ -127,12 +126,14 @@ class LaneRunner:
                         break
             self._sending.is_ending = True
             self._window.forget_queue()
-        if broken_by is not None:
-            raise broken_by
+        if self._sending.broken_by is not None:
+            raise self._sending.broken_by
 
     def _goes_on(self) -> bool:
         is_held = not self.asked_back.is_set() and self._tools.leases.holds(self.lease)
-        return is_held and not self._sending.health.breaker.is_open and not self._sending.has_disabled
+        sending = self._sending
+        is_over = sending.health.breaker.is_open or sending.has_disabled or sending.broken_by is not None
+        return is_held and not is_over
 
     async def _turn(self) -> bool:
         """Read, send, wait for a change; False when the lane was idle for long, or its endpoint is stopped."""

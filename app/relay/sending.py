@@ -4,7 +4,7 @@ Reading it, and when the lane is given back: lane.py.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from app.domain.configuration import Endpoint
@@ -33,6 +33,8 @@ class Sending:
         self.is_ending = False
         # An answer disabled the endpoint: nothing more goes, also before that is written down and heard of.
         self.has_disabled = False
+        # A bug met while sending. What else is under way ends in its own time: cut off, it would be sent once more.
+        self.broken_by: Exception | None = None
         # When what goes next may go, where that was too early when it was last looked at.
         self.paced_until: float | None = None
         self._lease = lease
@@ -129,7 +131,15 @@ class Sending:
             if row.failures == 0:
                 self._retries.note_first(now=now)
         self.has_sent = True
-        self._tasks.create_task(self._attempt(batch))
+        self._tasks.create_task(self._kept_apart(self._attempt(batch)))
+
+    async def _kept_apart(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 -- the lane raises it, when what else is under way has ended
+            self.broken_by = self.broken_by or error
+            self.is_ending = True
+            self._changed()
 
     async def _attempt(self, batch: Sequence[Owed]) -> None:
         settlements = await self._send(batch)
@@ -207,7 +217,7 @@ class Sending:
 
     def _settle_untried(self, rows: Sequence[Owed], conclude: Callable[[Owed], Settlement]) -> None:
         if rows:
-            self._tasks.create_task(self._settle(rows, [conclude(row) for row in rows]))
+            self._tasks.create_task(self._kept_apart(self._settle(rows, [conclude(row) for row in rows])))
 
     async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
         if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):

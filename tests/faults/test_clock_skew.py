@@ -7,6 +7,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from tests.bed.faults.cluster import Cluster
 from tests.bed.faults.figures import Figures, Scale
@@ -42,7 +43,7 @@ async def test_a_wrong_clock_changes_nothing(
     cluster = make_cluster(postgres_url, replicas=2)
     await cluster.start()
     clock = cluster.first.directory / "clock"
-    clock.write_text(str(OFFSETS[0]))
+    _set(clock, OFFSETS[0])
     wrong = await cluster.add("wrong", env={"PYTHONPATH": f"{SKEWED}:{REPOSITORY}", "BED_CLOCK": str(clock)})
     await witness.behave("*", Behaviour(failing_share=FAILING_SHARE))
     paths = [f"/{number}" for number in range(ENDPOINTS)]
@@ -54,11 +55,11 @@ async def test_a_wrong_clock_changes_nothing(
     async with asyncio.TaskGroup() as group:
         group.create_task(producer.run(stop))
         for offset in OFFSETS:
-            clock.write_text(str(offset))
+            _set(clock, offset)
             await until(lambda each=offset: _tells(wrong, each), within=30, what=f"{SKEW} tells of {offset} s")  # type: ignore[misc]  # bound at once
             await asyncio.sleep(scale.of(short=2, long=30))
         for turn in range(scale.of(short=12, long=120)):
-            clock.write_text(str(STEPS[turn % len(STEPS)]))
+            _set(clock, STEPS[turn % len(STEPS)])
             await asyncio.sleep(0.5)
         stop.set()
     await cluster.drained(within=60)
@@ -91,6 +92,13 @@ async def test_a_wrong_clock_changes_nothing(
             "the wrong one says that it is, the others do not": told[-1] >= 1 and not any(told[:-1]),
         },
     )
+
+
+def _set(clock: Path, seconds: float) -> None:
+    # In one step: who reads a file that is just being written finds it empty.
+    fresh = clock.with_suffix(".new")
+    fresh.write_text(str(seconds))
+    fresh.replace(clock)
 
 
 async def _tells(replica: Gateway, offset: float) -> bool:

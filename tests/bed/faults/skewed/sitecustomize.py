@@ -1,9 +1,9 @@
 """A wrong clock for one process: Python runs this by itself where this directory stands first on PYTHONPATH.
 
-The file that BED_CLOCK names holds by how many seconds the clock is ahead; it may change at any time, as a clock is
-set. Shifted are `time.time`, `time.time_ns` and `datetime.now/utcnow/today`, also where C code looks those up by name:
-all that the gateway and its libraries tell the date by. Not shifted: monotonic clocks, which real skew does not shift
-either, and what C asks the system itself (OpenSSL's validity of certificates, SQLite's own date functions).
+The file that BED_CLOCK names holds by how many seconds the clock is ahead; it may be replaced at any time, as a clock
+is set. Shifted are `time.time`, `time.time_ns` and `datetime.now/utcnow/today`, also where C code looks those up by
+name: all that the gateway and its libraries tell the date by. Not shifted: monotonic clocks, which real skew does not
+shift either, and what C asks the system itself (OpenSSL's validity of certificates, SQLite's own date functions).
 """
 
 import datetime as dt
