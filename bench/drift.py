@@ -1,17 +1,18 @@
 """Whether the database takes more processor time for the last 100,000 of a million deliveries than for the first.
 
 Recorded, leased, fetched and settled through the real store, without a network, on PostgreSQL with fsync on. Everything
-the server spends is counted, autovacuum and checkpoints too. Now and then it does a fixed sum, and costs are compared
-in such sums: a machine that others make slower does not look like a drift then.
+the server spends is counted, autovacuum and checkpoints too. The last are compared with the first of a second server,
+slice by slice in turn: on a machine that others make slower by the minute, what stands minutes apart says nothing.
 """
 
 import argparse
 import asyncio
 import os
 import secrets
+import statistics
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-
-from sqlalchemy import func, select
 
 from app.domain.configuration import Filter
 from app.domain.event import Event
@@ -30,7 +31,7 @@ A_SECOND = 1_000
 BATCH = 500
 FETCHED = 400
 PARTS = 10
-SUMS = 10
+SLICES = 10
 
 
 def _event(number: int) -> Event:
@@ -53,27 +54,23 @@ async def _deliver(stored: Stored, outbox: SqlOutbox, first: int, count: int) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What the database took: microseconds a delivery, milliseconds a sum."""
+class _Server:
+    """A server that nothing but these deliveries goes through."""
 
-    delivery: float
-    sum: float
+    stored: Stored
+    outbox: SqlOutbox
+    process_id: int
 
-
-async def _cost(stored: Stored, outbox: SqlOutbox, first: int, count: int, *, server: int) -> Cost:
-    """Deliver so many, with a sum after every tenth of them."""
-    of_deliveries, of_sums, step = 0.0, 0.0, count // SUMS
-    for start in range(first, first + count, step):
-        began = tree_seconds(server)
-        await _deliver(stored, outbox, start, step)
-        between = tree_seconds(server)
-        await stored.scalar(select(func.sum(func.generate_series(1, 1_000_000).column_valued())))
-        of_deliveries += between - began
-        of_sums += tree_seconds(server) - between
-    return Cost(delivery=of_deliveries / count * 1e6, sum=of_sums / SUMS * 1e3)
+    async def cost(self, first: int, count: int) -> float:
+        """Deliver so many; gives the microseconds of processor time that the server took for each."""
+        began = tree_seconds(self.process_id)
+        await _deliver(self.stored, self.outbox, first, count)
+        return (tree_seconds(self.process_id) - began) / count * 1e6
 
 
-async def _measure(count: int) -> None:
+@asynccontextmanager
+async def _server(count: int) -> AsyncIterator[_Server]:
+    """Start one, with connections, plans and caches warm from deliveries after these."""
     postgres = EmbeddedPostgres(settings=SETTINGS)
     await postgres.start()
     try:
@@ -84,26 +81,35 @@ async def _measure(count: int) -> None:
         for number in range(ENDPOINTS):
             await stored.add_subscription(await stored.add_endpoint(), wanted=Filter(key_prefix=f"{number}/"))
         outbox = SqlOutbox(database, ReplicaId(secrets.token_bytes(16)), lease_seconds=60)
-        print(f"{count:,} deliveries to {ENDPOINTS} endpoints, {SHARED_BUFFERS} buffers")
-        part, costs = count // PARTS, list[Cost]()
-        await _deliver(stored, outbox, count, 10 * BATCH)  # connections, plans and caches are warm from here on
-        for place in range(PARTS):
-            cost = await _cost(stored, outbox, place * part, part, server=postgres.process.pid)
-            costs.append(cost)
-            print(
-                f"deliveries {place * part:,} to {(place + 1) * part:,}: {cost.delivery:.0f} us of the database each, "
-                f"a sum {cost.sum:.0f} ms"
-            )
-        plain = costs[-1].delivery / costs[0].delivery
-        in_sums = plain * costs[0].sum / costs[-1].sum
-        print(
-            f"last over first: {in_sums:.2f} in sums (<= 1.2), {plain:.2f} in microseconds; "
-            f"{await stored.count('delivery')} still owed"
-        )
-        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        await _deliver(stored, outbox, count, 10 * BATCH)
+        yield _Server(stored=stored, outbox=outbox, process_id=postgres.process.pid)
         await database.aclose()
     finally:
         await postgres.close()
+
+
+async def _measure(count: int) -> None:
+    part = count // PARTS
+    step, ratios, first, last = part // SLICES, list[float](), list[float](), list[float]()
+    print(f"{count:,} deliveries to {ENDPOINTS} endpoints, {SHARED_BUFFERS} buffers; of the database for each:")
+    async with _server(count) as old:
+        for start in range(0, count - part, part):
+            print(f"deliveries {start:,} to {start + part:,}: {await old.cost(start, part):.0f} us")
+        async with _server(count) as new:
+            for start in range(0, part, step):
+                first.append(await new.cost(start, step))
+                last.append(await old.cost(count - part + start, step))
+                ratios.append(last[-1] / first[-1])
+                print(
+                    f"deliveries {count - part + start:,} to {count - part + start + step:,}: {last[-1]:.0f} us, "
+                    f"of the other server {start:,} to {start + step:,}: {first[-1]:.0f} us"
+                )
+        print(
+            f"last over first: {sum(last) / sum(first):.2f} (<= 1.2), of the slices {min(ratios):.2f} to "
+            f"{max(ratios):.2f}, in the middle {statistics.median(ratios):.2f}"
+        )
+        print(f"{await old.stored.count('delivery')} still owed")
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -145,10 +145,13 @@ class Sending:
         settlements = await self._send(batch)
         # The slot is free before the settle has run: a slow database does not hold up the next attempt.
         if self._berth is not None:
-            self._tools.slots.leave(self._berth)
+            self._tools.slots.leave(self._berth, unsettled=len(settlements))
         self.start()
         self._changed()
-        await self._settle(batch, settlements)
+        try:
+            await self._settle(batch, settlements)
+        finally:
+            self._tools.slots.settled(len(settlements))
 
     async def _send(self, batch: Sequence[Owed]) -> list[Settlement]:
         endpoint = self._endpoint()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -49,12 +49,12 @@ class Settler:
         self._work = asyncio.Event()
         self._is_refused = False
 
-    async def settle(self, settlement: Settlement) -> bool:
-        """Wait until it is written down; False when its lease turned out to be lost."""
+    def settle(self, settlement: Settlement) -> Awaitable[bool]:
+        """Take one to write down; to be awaited until it is. False when its lease turned out to be lost."""
         is_kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(settlement=settlement, since=self._monotonic(), is_kept=is_kept))
         self._work.set()
-        return await is_kept
+        return is_kept
 
     async def run(self) -> None:
         """Settle until cancelled: when nothing can come any more, or at the deadline, with one last settle."""

@@ -1,6 +1,7 @@
 """Who may have one of the process's slots, one for each send in flight, so that no lane takes them from the others.
 
-Four bounds, nested: all together; each class of lanes; each tenant; and each lane, by how many slots are free.
+Four bounds, nested: all together; each class of lanes; each tenant; and each lane, by how many slots are free. And
+nobody starts a send while too much of what was sent is not written down: a crash would send all of that once more.
 """
 
 from collections import Counter
@@ -21,6 +22,8 @@ TENANT_SHARE: Final = 0.25
 # Once half of the slots are taken, a lane gets another only while it has fewer than this part of those that are free:
 # however many lanes start to hang at one moment, some slots are left for the first sends of others.
 FREE_PART: Final = 1 / 16
+# What waits to be written down or is being written, of all lanes together: a few settles' worth.
+UNSETTLED_LIMIT: Final = 2048
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -49,6 +52,7 @@ class Slots:
             "probing": max(1, int(total * PROBING_SHARE)),
         }
         self._taken = 0
+        self._unsettled = 0
         self._of_class: Counter[SlotClass] = Counter()
         self._of_tenant: Counter[TenantId] = Counter()
         # Sends in flight and lanes that wait: a tenant is active while it has any.
@@ -67,9 +71,15 @@ class Slots:
         self._queue(berth)
         return False
 
-    def leave(self, berth: Berth) -> None:
-        """Give a slot back: whoever waits and may have it gets it at once."""
+    def leave(self, berth: Berth, *, unsettled: int) -> None:
+        """Give a slot back, with so many outcomes to write down: whoever waits and may have it gets it at once."""
+        self._unsettled += unsettled
         self._leave(berth)
+        self._hand_out()
+
+    def settled(self, count: int) -> None:
+        """Hear that so many outcomes were written down."""
+        self._unsettled -= count
         self._hand_out()
 
     def look(self) -> None:
@@ -96,7 +106,7 @@ class Slots:
 
     def _next(self) -> Berth | None:
         """Find the lane that has waited longest of those that may have a slot now."""
-        if self._taken >= self._total:
+        if self._taken >= self._total or self._unsettled >= UNSETTLED_LIMIT:
             return None
         found: Berth | None = None
         for slot_class in CLASSES:
@@ -116,6 +126,7 @@ class Slots:
         free = self._total - self._taken
         return (
             free > 0
+            and self._unsettled < UNSETTLED_LIMIT
             and self._of_class[berth.counted_as] < self._limits[berth.counted_as]
             and self._of_tenant[berth.tenant_id] < self._tenant_limit(berth.tenant_id)
             and (self._taken < self._total // 2 or berth.in_flight < max(1, int(free * FREE_PART)))

@@ -1,11 +1,11 @@
 """Events as people ask for them: lists, one by its id, the bytes of its record. Writing them down is not here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, Row, Select, func, select
+from sqlalchemy import ColumnElement, LargeBinary, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.change import canonical_name
@@ -36,14 +36,14 @@ async def list_events(
 ) -> Sequence[StoredEvent]:
     """Read events, those written down last first."""
     rows = await connection.execute(list_statement(tenant_id, wanted=wanted, after=after, limit=limit))
-    return [stored_event(row, row.id) for row in rows]
+    return [stored_event(of, of["id"]) for of in rows.mappings()]
 
 
 async def get_event(connection: AsyncConnection, tenant_id: TenantId, event_id: EventId) -> StoredEvent | None:
     """Read one event; its day is not asked for, so every day's partition is looked into."""
     found = await connection.execute(_by_id(select(event), tenant_id, event_id))
-    row = found.first()
-    return None if row is None else stored_event(row, row.id)
+    of = found.mappings().first()
+    return None if of is None else stored_event(of, of["id"])
 
 
 async def get_record(connection: AsyncConnection, tenant_id: TenantId, event_id: EventId) -> bytes | None:
@@ -85,31 +85,31 @@ def _by_id(columns: Select[Any], tenant_id: TenantId, event_id: EventId) -> Sele
     return columns.where(event.c.tenant_id == tenant_id, event.c.id == event_id).order_by(event.c.recorded_at).limit(1)
 
 
-def stored_event(row: Row[Any], event_id: bytes) -> StoredEvent:
-    """Read an event out of a row that has its columns by their own names, but for the id."""
+def stored_event(of: Mapping[str, Any], event_id: bytes) -> StoredEvent:
+    """Read an event out of the columns of a row, by their own names but for the id."""
     return StoredEvent(
         event=Event(
             id=EventId(event_id),
-            day=row.event_day,
-            type=row.type,
-            change=row.change,
-            bucket=row.bucket,
-            key=row.key,
-            received_key=row.received_key,
-            version_id=row.version_id,
-            size=row.size,
-            etag=row.etag,
-            sequencer=row.sequencer,
-            time=row.time,
-            region=row.region,
-            actor=row.actor,
-            source_ip=row.source_ip,
-            request_id=row.request_id,
-            host_id=row.host_id,
-            extra=row.extra,
-            dialect=row.dialect,
-            record=row.record,
+            day=of["event_day"],
+            type=of["type"],
+            change=of["change"],
+            bucket=of["bucket"],
+            key=of["key"],
+            received_key=of["received_key"],
+            version_id=of["version_id"],
+            size=of["size"],
+            etag=of["etag"],
+            sequencer=of["sequencer"],
+            time=of["time"],
+            region=of["region"],
+            actor=of["actor"],
+            source_ip=of["source_ip"],
+            request_id=of["request_id"],
+            host_id=of["host_id"],
+            extra=of["extra"],
+            dialect=of["dialect"],
+            record=of["record"],
         ),
-        source_id=None if row.source_id is None else SourceId(row.source_id),
-        recorded_at=row.recorded_at,
+        source_id=None if of["source_id"] is None else SourceId(of["source_id"]),
+        recorded_at=of["recorded_at"],
     )

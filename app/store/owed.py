@@ -193,8 +193,8 @@ def _with_events(dialect: str, due: FromClause, *more: ColumnElement[Any]) -> Se
         *(due.c[name] for name in _DELIVERY_COLUMNS),
         its_format.label("format"),
         this_moment().label("read_at"),
-        *more,
         *(kept.c[name] for name in _EVENT_COLUMNS),
+        *more,
     ).select_from(joined)
 
 
@@ -269,6 +269,7 @@ _EVENT_COLUMNS: Final = (
     "dialect",
     "record",
 )
+_COLUMNS: Final = (*_DELIVERY_COLUMNS, "format", "read_at", *_EVENT_COLUMNS)
 
 
 def _is_endpoint_there() -> ColumnElement[bool]:
@@ -287,18 +288,20 @@ def _is_cancelled(dialect: str) -> ColumnElement[bool]:
 
 
 def _owed(row: Row[Any]) -> Owed:
+    # Not by the row's own names: so many lookups would be a fifth of what a fetch takes.
+    of = dict(zip(_COLUMNS, row, strict=False))
     return Owed(
-        row_id=row.id,
-        lane_id=LaneId(row.lane_id),
-        key=DeliveryKey(row.delivery_key),
-        endpoint_id=EndpointId(row.endpoint_id),
-        subscription_id=SubscriptionId(row.subscription_id),
-        format=row.format,
-        tries=row.tries,
-        failures=row.failures,
-        owed_at=row.owed_at,
-        order_key=row.order_key,
-        place=row.place,
-        age_seconds=max(0.0, (row.read_at - row.owed_at).total_seconds()),
-        stored=None if row.record is None else stored_event(row, row.event_id),
+        row_id=of["id"],
+        lane_id=LaneId(of["lane_id"]),
+        key=DeliveryKey(of["delivery_key"]),
+        endpoint_id=EndpointId(of["endpoint_id"]),
+        subscription_id=SubscriptionId(of["subscription_id"]),
+        format=of["format"],
+        tries=of["tries"],
+        failures=of["failures"],
+        owed_at=of["owed_at"],
+        order_key=of["order_key"],
+        place=of["place"],
+        age_seconds=max(0.0, (of["read_at"] - of["owed_at"]).total_seconds()),
+        stored=None if of["record"] is None else stored_event(of, of["event_id"]),
     )

@@ -59,7 +59,7 @@ async def find_wanted(
     )
     taken = [
         (delivery_key(stored.event.id, each.id), stored, each)
-        for stored in (stored_event(row, row.id) for row in rows)
+        for stored in (stored_event(row._asdict(), row.id) for row in rows)
         for each in matcher.match(stored.event)
     ]
     states = await _states(connection, tenant_id, [key for key, _, _ in taken])

@@ -45,8 +45,9 @@ async def settle(
     health = {each.lease.lane_id: each.health for each in fenced if each.health is not None}
     if health:
         await lane_health.note_health(connection, health)
+    delivered, places = await _succeed(connection, successes)
     attempts = [
-        *await _succeed(connection, successes),
+        *delivered,
         *await _postpone(connection, [each for each in fenced if each.verdict.status == "pending"]),
         *await _give_up(connection, [each for each in fenced if each.verdict.status in ("dead", "cancelled")]),
     ]
@@ -55,7 +56,12 @@ async def settle(
     await history.append(connection, attempts)
     await high_water.rise(connection, successes)
     await low_water.raise_numbers(connection, dict(sorted((each.lane_id, each.row_id) for each in ended)))
-    await unpark(connection, {(each.lane_id, each.order_key) for each in ended if each.order_key is not None})
+    let_go = {(each.lane_id, each.order_key) for each in ended if each.order_key is not None}
+    owed_anew = places - let_go
+    if owed_anew:
+        # Known only now, and so out of turn: a deadlock that comes of it runs the settle again.
+        await lanes.lock(connection, {lane_id for lane_id, _ in owed_anew})
+    await unpark(connection, let_go | owed_anew)
     return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}
 
 
@@ -68,13 +74,18 @@ def _ended_in_order(settlements: Sequence[Settlement]) -> Sequence[Owed]:
     ]
 
 
-async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement]) -> list[Attempt]:
-    """Take out what was delivered, also from the dead letters: it is true whoever says so, and however late."""
+async def _succeed(
+    connection: AsyncConnection, settlements: Sequence[Settlement]
+) -> tuple[list[Attempt], set[tuple[LaneId, int]]]:
+    """Take out what was delivered, also from the dead letters: it is true whoever says so, and however late.
+
+    Gives also from which lanes and order keys: what was owed anew meanwhile may stand under another one than was tried.
+    """
     if not settlements:
-        return []
+        return [], set()
     # By key, not by row: a delivery that was owed anew meanwhile has another row.
     by_key = {each.owed.key: each for each in settlements}
-    taken = await connection.execute(_take_out_statement(connection.dialect.name), {"keys": list(by_key)})
+    taken = list(await connection.execute(_take_out_statement(connection.dialect.name), {"keys": list(by_key)}))
     # One that blocks stands among the dead letters too, and ended there.
     debts = [debt_of(row) for row in taken if not row.blocks]
     missing = by_key.keys() - {debt.key for debt in debts}
@@ -82,7 +93,8 @@ async def _succeed(connection: AsyncConnection, settlements: Sequence[Settlement
         raised = await _raise_from_the_dead(connection, missing)
         await history.reopen(connection, raised)
         debts += raised
-    return [_attempt(by_key[debt.key], debt, ended="delivered") for debt in debts]
+    places = {(LaneId(row.lane_id), row.order_key) for row in taken if row.order_key is not None}
+    return [_attempt(by_key[debt.key], debt, ended="delivered") for debt in debts], places
 
 
 @functools.cache
@@ -90,7 +102,7 @@ def _take_out_statement(dialect: str) -> ReturningDelete[*tuple[Any, ...]]:
     return (
         delete(delivery)
         .where(one_of_named(dialect, delivery.c.delivery_key, "keys"))
-        .returning(delivery.c.blocks, *DEBT_COLUMNS)
+        .returning(delivery.c.blocks, delivery.c.lane_id, delivery.c.order_key, *DEBT_COLUMNS)
     )
 
 

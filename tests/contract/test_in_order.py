@@ -111,6 +111,21 @@ async def test_a_late_success_lets_the_next_one_go_too(stored: Stored) -> None:
     assert len(await fetched(other, theirs)) == 1
 
 
+@pytest.mark.parametrize("tried_under", [None, 7])
+async def test_a_success_tried_under_another_order_lets_the_next_one_go_too(
+    stored: Stored, tried_under: int | None
+) -> None:
+    """It died, the order was changed, and it was replayed, when the success of a try from before comes in."""
+    outbox, lease = await leased(stored, CAT, CAT)
+    anew = (await fetched(outbox, lease, limit=1))[0]
+    await outbox.settle([failed(lease, anew, delay_seconds=3600.0)])
+    assert await fetched(outbox, lease) == []
+
+    await outbox.settle([delivered(lease, replace(anew, order_key=tried_under, row_id=anew.row_id - 1))])
+
+    assert keys_of(await fetched(outbox, lease)) == [CAT]
+
+
 async def test_one_that_blocks_is_dead_and_keeps_the_others_back(stored: Stored) -> None:
     """It stands among the dead, is not pending, and what comes after it waits; a retry lets them go after it."""
     outbox, lease = await leased(stored, CAT, CAT, DOG)

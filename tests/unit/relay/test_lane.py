@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from app.relay.lane import AHEAD_LIMIT
+from app.relay.slots import UNSETTLED_LIMIT
 from tests.unit.relay.fake_destination import DELIVERED, FakeDestination
 from tests.unit.relay.replica import Replica, all_ended, lanes, make_endpoint, make_many, make_owed, one_lane
 from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
@@ -124,6 +125,23 @@ async def test_memory_is_bounded_while_nothing_can_be_settled() -> None:
         await all_ended(outbox)
 
     assert sent <= 8 + AHEAD_LIMIT
+    assert set(destination.started.values()) == {1}
+
+
+@in_virtual_time
+async def test_what_is_not_written_down_is_bounded_over_all_lanes() -> None:
+    """However many lanes there are: a crash sends all of that once more, and each waits in memory."""
+    outbox, set_up = lanes(20, lease_seconds=600.0)
+    destination = FakeDestination(takes_seconds=0.001)
+    outbox.owe(*(owed for lane_id in range(1, 21) for owed in make_many(400, lane_id)))
+
+    async with Replica(outbox, set_up, destination, max_in_flight=100):
+        with outbox.outage("settle"):
+            await pass_time(30.0)
+            sent = len(destination.batches)
+        await all_ended(outbox)
+
+    assert UNSETTLED_LIMIT <= sent <= UNSETTLED_LIMIT + 100
     assert set(destination.started.values()) == {1}
 
 

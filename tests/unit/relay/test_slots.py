@@ -46,7 +46,7 @@ class Lane:
     def end(self, count: int = 1) -> None:
         """End sends, and go on."""
         for _ in range(count):
-            self._slots.leave(self.berth)
+            self._slots.leave(self.berth, unsettled=0)
         self.start()
 
 
