@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import socket
 from typing import Final
@@ -116,6 +117,9 @@ class Gateway:
             running.append(self._intake.run)
         if "relay" in self._parts:
             running += [self._relay.run, self._replaying.run]
+        # What stands by now stays: a full collection that walks it, too, holds everything up for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
         self._is_prepared = True
         _log.info("gateway.ready")
         # What is left of the span is for leaving: leases given back, connections closed.

@@ -1,6 +1,6 @@
 """Column types and SQL expressions that differ between PostgreSQL and SQLite: instants, the clock, sets of values."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -49,14 +49,13 @@ class Instant(TypeDecorator[datetime]):
             return value
         return microseconds(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Read back what the driver gives; always in UTC."""
-        if value is None:
-            return None
-        if dialect.name == "sqlite":
-            return EPOCH + timedelta(microseconds=value)
-        moment: datetime = value
-        return moment.astimezone(UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Read what SQLite keeps. asyncpg gives datetimes in UTC as they are wanted, and a look reads hundreds."""
+        return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLite's
+        """Read back microseconds."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 def microseconds(moment: datetime) -> int:
