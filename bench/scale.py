@@ -193,6 +193,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--lanes", type=int, default=1_000)
-    parser.add_argument("--calls", type=int, default=1_000, help="leases of 8 lanes; each lane is read and settled once")
+    parser.add_argument(
+        "--calls", type=int, default=1_000, help="leases of 8 lanes; each lane is read and settled once"
+    )
     chosen = parser.parse_args()
     uvloop.run(measure(rows=chosen.rows, lanes=chosen.lanes, calls=chosen.calls, dead=DEAD))
