@@ -106,9 +106,9 @@ async def get_delivery(tenant: Tenant, state: State, delivery_id: str) -> Delive
 async def retry_delivery(tenant: Tenant, state: State, delivery_id: str) -> DeliveryDetail:
     """Make a pending delivery due now, or a dead one pending again with a fresh schedule."""
     key = _key(delivery_id)
-    async with state.database.write() as connection:
-        retried = await retry(connection, tenant, key)
-        _refuse(retried.answer)
+    retried = await state.database.write_again(lambda connection: retry(connection, tenant, key))
+    _refuse(retried.answer)
+    async with state.database.read() as connection:
         found = await deliveries.get_delivery(connection, tenant, key)
     if retried.lane_id is not None:
         state.wake(frozenset({retried.lane_id}))

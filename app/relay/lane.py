@@ -118,7 +118,7 @@ class LaneRunner:
                     self._window.must_look = True
                     await retry.pause(error)
                 except Exception as error:  # noqa: BLE001 -- raised below, when what is in flight has been settled
-                    self._sending.broken_by = error
+                    self._sending.broken_by = self._sending.broken_by or error
                     break
                 else:
                     retry.succeeded()
@@ -126,6 +126,7 @@ class LaneRunner:
                         break
             self._sending.is_ending = True
             self._window.forget_queue()
+        self._window.forget_all()
         if self._sending.broken_by is not None:
             raise self._sending.broken_by
 

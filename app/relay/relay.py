@@ -65,7 +65,8 @@ class Relay:
         self._roster: Roster | None = None
         self._leases = Leases(lease_seconds=lease_seconds, monotonic=monotonic)
         self._outage = Outage(sleep=sleep, monotonic=monotonic)
-        self._settler = Settler(outbox, outage=self._outage, monotonic=monotonic)
+        slots = Slots(max_in_flight)
+        self._settler = Settler(outbox, slots=slots, outage=self._outage, monotonic=monotonic)
         self._tools = Tools(
             outbox=outbox,
             leases=self._leases,
@@ -75,7 +76,7 @@ class Relay:
                 random=random,
                 logs_delivered=logs_delivered,
             ),
-            slots=Slots(max_in_flight),
+            slots=slots,
             memory=Memory(),
             settler=self._settler,
             outage=self._outage,

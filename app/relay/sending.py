@@ -52,6 +52,7 @@ class Sending:
 
     async def __aexit__(self, *error: object) -> None:
         """Wait until everything under way is settled."""
+        self.is_ending = True
         try:
             await self._tasks.__aexit__(*error)  # type: ignore[arg-type]  # as it came
         finally:
@@ -143,15 +144,15 @@ class Sending:
 
     async def _attempt(self, batch: Sequence[Owed]) -> None:
         settlements = await self._send(batch)
-        # The slot is free before the settle has run: a slow database does not hold up the next attempt.
-        if self._berth is not None:
-            self._tools.slots.leave(self._berth, unsettled=len(settlements))
-        self.start()
-        self._changed()
+        settled = self._hand_in(settlements)
         try:
-            await self._settle(batch, settlements)
+            # The slot is free before the settle has run: a slow database does not hold up the next attempt.
+            if self._berth is not None:
+                self._tools.slots.leave(self._berth)
+            self.start()
+            self._changed()
         finally:
-            self._tools.slots.settled(len(settlements))
+            await self._forget(batch, settlements, settled)
 
     async def _send(self, batch: Sequence[Owed]) -> list[Settlement]:
         endpoint = self._endpoint()
@@ -220,10 +221,18 @@ class Sending:
 
     def _settle_untried(self, rows: Sequence[Owed], conclude: Callable[[Owed], Settlement]) -> None:
         if rows:
-            self._tasks.create_task(self._kept_apart(self._settle(rows, [conclude(row) for row in rows])))
+            settlements = [conclude(row) for row in rows]
+            settled = self._hand_in(settlements)
+            self._tasks.create_task(self._kept_apart(self._forget(rows, settlements, settled)))
 
-    async def _settle(self, rows: Sequence[Owed], settlements: Sequence[Settlement]) -> None:
-        if not all(await asyncio.gather(*(self._tools.settler.settle(each) for each in settlements))):
+    def _hand_in(self, settlements: Sequence[Settlement]) -> Sequence[Awaitable[bool]]:
+        return [self._tools.settler.settle(each) for each in settlements]
+
+    async def _forget(
+        self, rows: Sequence[Owed], settlements: Sequence[Settlement], settled: Sequence[Awaitable[bool]]
+    ) -> None:
+        """Wait until what became of rows is written down; until then they are in memory, and not read again."""
+        if not all(await asyncio.gather(*settled)):
             self._tools.leases.lose(self._lease)
         self._window.settled(rows, settlements)
         self.start()

@@ -14,6 +14,7 @@ from app.domain.errors import StoreError, StoreUnavailable
 from app.domain.ids import LaneId
 from app.domain.ports import Outbox
 from app.relay.outage import Outage, Retry
+from app.relay.slots import Slots
 from app.telemetry import SETTLEMENTS_REFUSED
 
 BATCH: Final = 500
@@ -28,6 +29,8 @@ class _Waiting:
     settlement: Settlement
     since: float
     is_kept: asyncio.Future[bool]
+    # One that the database refuses waits on, and holds nobody up.
+    is_refused: bool = False
 
     def aged(self, now: float) -> Settlement:
         """Give it as of now: its start is dated against the moment it is written down, which may be long after."""
@@ -39,9 +42,10 @@ class _Waiting:
 class Settler:
     """One for the process. What waits here is bounded by what lanes may keep in memory."""
 
-    def __init__(self, outbox: Outbox, *, outage: Outage, monotonic: Callable[[], float]) -> None:
-        """Take the outbox to write to, and how to wait while it is away."""
+    def __init__(self, outbox: Outbox, *, slots: Slots, outage: Outage, monotonic: Callable[[], float]) -> None:
+        """Take the outbox to write to, who is to hear how much waits here, and how to wait while the outbox is away."""
         self._outbox = outbox
+        self._slots = slots
         self._monotonic = monotonic
         self._retry = Retry(outage, part="settle")
         self._waiting: deque[_Waiting] = deque()
@@ -53,6 +57,7 @@ class Settler:
         """Take one to write down; to be awaited until it is. False when its lease turned out to be lost."""
         is_kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(settlement=settlement, since=self._monotonic(), is_kept=is_kept))
+        self._slots.note_unsettled()
         self._work.set()
         return is_kept
 
@@ -108,7 +113,9 @@ class Settler:
                 self._is_refused = True
                 _log.exception("settlement.refused", delivery_id=_delivery_id(batch[0]))
             # By the time it is written, its lane may fare otherwise.
-            return [replace(each, settlement=replace(each.settlement, health=None)) for each in batch]
+            self._note_settled(batch)
+            bare = (replace(each.settlement, health=None) for each in batch)
+            return [replace(each, settlement=one, is_refused=True) for each, one in zip(batch, bare, strict=True)]
         _log.warning("settlement.stripped", delivery_id=_delivery_id(batch[0]), error=repr(error))
         return []
 
@@ -124,6 +131,10 @@ class Settler:
         for each in batch:
             if not each.is_kept.done():
                 each.is_kept.set_result(each.settlement.lease.lane_id not in lost)
+        self._note_settled(batch)
+
+    def _note_settled(self, batch: Sequence[_Waiting]) -> None:
+        self._slots.note_settled(sum(not each.is_refused for each in batch))
 
     async def _write(self, batch: Sequence[_Waiting], form: Callable[[Settlement], Settlement]) -> frozenset[LaneId]:
         while True:

@@ -71,16 +71,21 @@ class Slots:
         self._queue(berth)
         return False
 
-    def leave(self, berth: Berth, *, unsettled: int) -> None:
-        """Give a slot back, with so many outcomes to write down: whoever waits and may have it gets it at once."""
-        self._unsettled += unsettled
+    def leave(self, berth: Berth) -> None:
+        """Give a slot back: whoever waits and may have it gets it at once."""
         self._leave(berth)
         self._hand_out()
 
-    def settled(self, count: int) -> None:
-        """Hear that so many outcomes were written down."""
+    def note_unsettled(self) -> None:
+        """Hear of one more outcome to be written down."""
+        self._unsettled += 1
+
+    def note_settled(self, count: int) -> None:
+        """Hear that so many of them hold nobody up any more."""
+        was_full = self._unsettled >= UNSETTLED_LIMIT
         self._unsettled -= count
-        self._hand_out()
+        if was_full:
+            self._hand_out()
 
     def look(self) -> None:
         """Count lanes as what they are now: one that hangs turns slow without asking for anything."""

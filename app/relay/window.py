@@ -105,6 +105,12 @@ class Window:
         """Forget what is not in flight; it stays owed."""
         self._forget(self._waiting.clear())
 
+    def forget_all(self) -> None:
+        """Forget also what was in flight, where nobody came to say what became of it."""
+        for weight in self._weights.values():
+            self._memory.give_back(weight)
+        self._weights.clear()
+
     def _is_overtaken(self, row: Owed) -> bool:
         """Tell whether what comes before a row was in memory when it was asked for, and went back meanwhile."""
         is_overtaken = row.order_key is not None and row.order_key in self._held_back

@@ -50,10 +50,13 @@ class Instant(TypeDecorator[datetime]):
         return microseconds(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Read what SQLite keeps. asyncpg gives datetimes in UTC as they are wanted, and a look reads hundreds."""
+        """Read what SQLite keeps; asyncpg gives what is wanted, datetimes in UTC, and a look reads hundreds.
+
+        https://magicstack.github.io/asyncpg/current/usage.html#type-conversion; a decorator's own hook cannot say that.
+        """
         return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- SQLite's
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 -- as the base class has it
         """Read back microseconds."""
         return None if value is None else EPOCH + timedelta(microseconds=value)
 

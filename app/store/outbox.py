@@ -183,8 +183,7 @@ class SqlOutbox:
         waiting: Mapping[int, W],
     ) -> bool:
         """Park what waits; False when the lease is lost."""
-        async with self._database.write() as connection:
-            return await park(connection, self._replica, lease, waiting)
+        return await self._database.write_again(lambda connection: park(connection, self._replica, lease, waiting))
 
     async def _settle(self, settlements: Sequence[Settlement]) -> frozenset[LaneId]:
         lost = await self._database.write_again(

@@ -1,7 +1,7 @@
 """Retry: a person asks that a delivery be tried now. What is still owed becomes due, what was given up is owed anew.
 
 The relay may be settling the same delivery. Both lock the lane first, so one of the two comes after the other; only a
-success reported under a lost lease takes no lane, and then finds the delivery in the outbox or nowhere.
+success that was tried elsewhere, under a lost lease or another order, finds the delivery first or nothing.
 """
 
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ async def settle(
     let_go = {(each.lane_id, each.order_key) for each in ended if each.order_key is not None}
     owed_anew = places - let_go
     if owed_anew:
-        # Known only now, and so out of turn: a deadlock that comes of it runs the settle again.
+        # Known only now, and so out of turn: should a deadlock come of it, whoever meets it runs again.
         await lanes.lock(connection, {lane_id for lane_id, _ in owed_anew})
     await unpark(connection, let_go | owed_anew)
     return frozenset(lane_id for lane_id, _ in claims) - {lane_id for lane_id, _ in held}

@@ -152,7 +152,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="of an object of which enough is at hand nothing more is read",
         file="app/store/owed.py",
-        text="is_next and row.order_key not in crowded",
+        text="is_next and order_key not in crowded",
         without="is_next",
         missed_by=(
             f"{_PARKING}::test_of_a_long_queue_no_more_is_handed_out_than_keeps_room_for_others[sqlite-in line-64]",

@@ -9,6 +9,8 @@ from app.domain.delivery import Owed
 from app.domain.outcome import Outcome
 
 DELIVERED = Outcome(kind="delivered", latency_seconds=0.01, status_code=200)
+# What no destination gives; whoever takes it for an outcome breaks.
+NONSENSE = Outcome(kind="delivered", latency_seconds=None, status_code=200)  # type: ignore[arg-type]
 FAILED = Outcome(kind="answered", latency_seconds=0.01, status_code=503)
 
 

@@ -6,14 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from structlog.testing import capture_logs
 
 from app.domain.configuration import Configuration, Endpoint, Subscription
-from app.domain.delivery import Owed, Settlement
+from app.domain.delivery import Lease, Owed, Settlement
 from app.domain.errors import StoreRefused
 from app.domain.ids import DEFAULT_TENANT, LaneId, SubscriptionId
 from app.domain.outcome import Outcome
-from tests.unit.relay.fake_destination import DELIVERED, FakeDestination
+from app.relay.outage import Outage
+from app.relay.settler import Settler
+from app.relay.slots import UNSETTLED_LIMIT, Berth, Slots
+from app.telemetry import REGISTRY
+from tests.bed.stored import delivered
+from tests.unit.relay.fake_destination import DELIVERED, NONSENSE, FakeDestination
 from tests.unit.relay.fake_outbox import FakeOutbox, ReplicaOutbox
-from tests.unit.relay.replica import DAY, SUBSCRIPTION, Replica, SetUp, all_ended, endpoint_id, make_many, one_lane
-from tests.unit.relay.virtual_time import in_virtual_time, pass_time, until
+from tests.unit.relay.replica import (
+    DAY,
+    SUBSCRIPTION,
+    Replica,
+    SetUp,
+    all_ended,
+    endpoint_id,
+    make_many,
+    one_lane,
+)
+from tests.unit.relay.virtual_time import in_virtual_time, now, pass_time, until
 
 
 class RefusingDatabase:
@@ -96,6 +110,48 @@ async def test_a_settlement_refused_for_ever_is_sent_once_and_holds_up_nobody() 
 
     assert sends == 1
     assert set(destination.started.values()) == {1}
+
+
+@in_virtual_time
+async def test_however_many_settlements_are_refused_others_are_sent() -> None:
+    """They wait on, and do not count among what sends wait for."""
+    shared, _ = one_lane()
+    outbox, lease = shared.for_replica("a"), Lease(lane_id=LaneId(1), endpoint_id=endpoint_id(1), fence=1)
+    RefusingDatabase(outbox, lambda _: True)
+    slots = Slots(1)
+    settler = Settler(outbox, slots=slots, outage=Outage(sleep=asyncio.sleep, monotonic=now), monotonic=now)
+    for _ in range(UNSETTLED_LIMIT - 3):
+        slots.note_unsettled()
+    sent = asyncio.Event()
+    berth = Berth(tenant_id=DEFAULT_TENANT, slot_class=lambda: "fast", wants=lambda: True, launch=sent.set)
+
+    waiting = [asyncio.ensure_future(settler.settle(delivered(lease, owed))) for owed in make_many(3)]
+    has_slot_before = slots.take(berth)
+    running = asyncio.create_task(settler.run())
+    await asyncio.wait_for(sent.wait(), timeout=30.0)
+    is_settled = [each.done() for each in waiting]
+    running.cancel()
+
+    assert not has_slot_before
+    assert not any(is_settled)
+
+
+@in_virtual_time
+async def test_what_broke_leaves_nothing_in_memory() -> None:
+    """However often a lane stumbles over what it sent: memory is all lanes' together."""
+    outbox, set_up = one_lane()
+    destination = FakeDestination()
+    destination.answer = lambda owed: NONSENSE if destination.started[owed.key] == 1 else DELIVERED
+    outbox.owe(*make_many(20))
+
+    with capture_logs() as told:
+        async with Replica(outbox, set_up, destination):
+            await all_ended(outbox)
+            await pass_time(1.0)
+            held = REGISTRY.get_sample_value("bucketpost_window_bytes")
+
+    assert [each for each in told if each["event"] == "lane.stumbled"]
+    assert held == 0
 
 
 def too_few() -> Sequence[Outcome]:

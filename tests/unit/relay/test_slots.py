@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from app.domain.ids import DEFAULT_TENANT, TenantId
-from app.relay.slots import Berth, SlotClass, Slots
+from app.relay.slots import UNSETTLED_LIMIT, Berth, SlotClass, Slots
 
 _tenants = itertools.count(1000)
 
@@ -46,7 +46,7 @@ class Lane:
     def end(self, count: int = 1) -> None:
         """End sends, and go on."""
         for _ in range(count):
-            self._slots.leave(self.berth, unsettled=0)
+            self._slots.leave(self.berth)
         self.start()
 
 
@@ -63,6 +63,21 @@ def test_a_class_has_its_share(slot_class: SlotClass, expected: int) -> None:
     lanes = [Lane(slots, slot_class=slot_class).start() for _ in range(600)]
 
     assert sum(lane.in_flight for lane in lanes) == expected
+
+
+def test_while_too_much_is_not_written_down_nobody_gets_one() -> None:
+    """What was refused for that is called when enough was written down, and not before."""
+    slots = Slots(512)
+    for _ in range(UNSETTLED_LIMIT + 1):
+        slots.note_unsettled()
+    lane = Lane(slots, most=2).start()
+    refused = lane.launched
+
+    slots.note_settled(1)
+    still_refused = lane.launched
+    slots.note_settled(1)
+
+    assert (refused, still_refused, lane.launched) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("total", [1, 2, 3])
