@@ -131,8 +131,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="only the first of a key is read, unless the one before it is at hand",
         file="app/store/owed.py",
-        text="is_next = row.before_id is None or row.before_id in at_hand",
-        without="is_next = bool(row.id)",
+        text='is_next = of["before_id"] is None or of["before_id"] in at_hand',
+        without="is_next = bool(row_id)",
         missed_by=(f"{_IN_ORDER}::test_behind_one_that_failed_nothing_is_handed_out[sqlite]",),
     ),
     Guard(
@@ -170,9 +170,23 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         name="what was put off is due when the one before it is over",
         file="app/store/settle.py",
-        text="await unpark(connection, {(each.lane_id, each.order_key) for each in ended",
-        without="await unpark(connection, {(each.lane_id, each.order_key) for each in ended[:0]",
+        text="await unpark(connection, let_go | owed_anew)",
+        without="await unpark(connection, ())",
         missed_by=(f"{_IN_ORDER}::test_what_was_put_off_is_due_when_the_one_before_it_is_over[sqlite-delivered]",),
+    ),
+    Guard(
+        name="so is what stands behind one that was tried under another order",
+        file="app/store/settle.py",
+        text="await unpark(connection, let_go | owed_anew)",
+        without="await unpark(connection, let_go)",
+        missed_by=(f"{_IN_ORDER}::test_a_success_tried_under_another_order_lets_the_next_one_go_too[sqlite-7]",),
+    ),
+    Guard(
+        name="only so much is sent ahead of what is written down",
+        file="app/relay/slots.py",
+        text="and self._unsettled < UNSETTLED_LIMIT",
+        without="and self._unsettled >= 0",
+        missed_by=(f"{_RELAY}/test_lane.py::test_what_is_not_written_down_is_bounded_over_all_lanes",),
     ),
     Guard(
         name="an event is matched under the set-up as committed",
