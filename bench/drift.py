@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 import statistics
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ BATCH = 500
 FETCHED = 400
 PARTS = 10
 SLICES = 10
+MOST_DRIFT = 1.2
 
 
 def _event(number: int) -> Event:
@@ -90,7 +92,7 @@ async def _server(count: int) -> AsyncIterator[_Server]:
         await postgres.close()
 
 
-async def _measure(count: int) -> None:
+async def _measure(count: int) -> float:
     part = count // PARTS
     step, ratios, first, last = part // SLICES, list[float](), list[float](), list[float]()
     print(f"{count:,} deliveries to {ENDPOINTS} endpoints, {SHARED_BUFFERS} buffers; of the database for each:")
@@ -106,16 +108,18 @@ async def _measure(count: int) -> None:
                     f"deliveries {count - part + start:,} to {count - part + start + step:,}: {last[-1]:.0f} us, "
                     f"of the other server {start:,} to {start + step:,}: {first[-1]:.0f} us"
                 )
+        drift = sum(last) / sum(first)
         print(
-            f"last over first: {sum(last) / sum(first):.2f} (<= 1.2), of the slices {min(ratios):.2f} to "
+            f"last over first: {drift:.2f} (<= {MOST_DRIFT}), of the slices {min(ratios):.2f} to "
             f"{max(ratios):.2f}, in the middle {statistics.median(ratios):.2f}"
         )
         print(f"{await old.stored.count('delivery')} still owed")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return drift
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=1_000_000)
     chosen = parser.parse_args()
-    asyncio.run(_measure(chosen.count))
+    sys.exit(asyncio.run(_measure(chosen.count)) > MOST_DRIFT)

@@ -6,6 +6,7 @@ without end, with a reset, and well. The high-water mark of its resident memory 
 
 import argparse
 import asyncio
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ def _mebibytes(pid: int, name: str) -> float:
     raise LookupError(name)
 
 
-async def _measure(rows: int, endpoints: int, seconds: float, pause: float) -> None:
+async def _measure(rows: int, endpoints: int, seconds: float, pause: float) -> float:
     async with (
         peer("bench.hostile") as receiver,
         filled(rows=rows, lanes=endpoints, url=f"{receiver}/") as (url, _),
@@ -47,6 +48,7 @@ async def _measure(rows: int, endpoints: int, seconds: float, pause: float) -> N
                     print(f"{spent:4.0f} s: {taken:.0f} MiB, at most {most:.0f}; {tries}")
                 most = _mebibytes(pid, "VmHWM")
                 print(f"{rows:,} owed to {endpoints:,} endpoints: at most {most:.0f} MiB (< {LIMIT_MIB})")
+                return most
             finally:
                 await connection.close()
                 await gateway.close()
@@ -59,4 +61,5 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--pause", type=float, default=5)
     chosen = parser.parse_args()
-    asyncio.run(_measure(chosen.rows, chosen.endpoints, chosen.seconds, chosen.pause))
+    most_mib = asyncio.run(_measure(chosen.rows, chosen.endpoints, chosen.seconds, chosen.pause))
+    sys.exit(most_mib >= LIMIT_MIB)

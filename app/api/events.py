@@ -159,8 +159,8 @@ def _match(subscription: Subscription, stored: StoredEvent, delivery: Delivery |
     reason = why_not(subscription.filter, stored.event)
     if reason is None and delivery is None:
         reason = (
-            "It would match now, but did not when the event came: the subscription is newer, or was changed since. "
-            "A replay owes it."
+            "It would match now, but no delivery is known: the subscription is newer than the event, or was changed "
+            "since, and a replay owes it; or the delivery ended longer ago than attempts are kept."
         )
     return MatchView(
         subscription_id=public_id("sub", subscription.id),

@@ -99,6 +99,7 @@ def _hold(row: Row[*tuple[object, ...]]) -> Hold:
     )
 
 
+# A slot's catalog_xmin, all that a logical one has, keeps rows of the catalogs only.
 # Another role's sessions show no start to one that may not read all statistics, but their snapshot all the same.
 _HOLDS: Final = text("""
 SELECT 'session' AS kind, pid::text AS name, application_name AS application,
@@ -112,7 +113,7 @@ UNION ALL
 SELECT 'prepared transaction', gid, owner, extract(epoch FROM clock_timestamp() - prepared)::float8, age(transaction)
 FROM pg_prepared_xacts WHERE database = current_database()
 UNION ALL
-SELECT 'replication slot', slot_name, plugin, NULL, greatest(age(xmin), age(catalog_xmin))
-FROM pg_replication_slots WHERE xmin IS NOT NULL OR catalog_xmin IS NOT NULL
+SELECT 'replication slot', slot_name, plugin, NULL, age(xmin)
+FROM pg_replication_slots WHERE xmin IS NOT NULL
 """)
 _DEAD: Final = text("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'delivery'::regclass")

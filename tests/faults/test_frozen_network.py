@@ -105,11 +105,13 @@ async def test_a_frozen_network_stops_one_replica_for_as_long_as_it_lasts(
 
     wanted = lambda key: ["/" + key.partition("/")[0]]  # noqa: E731
     verdict = judge(producer.changes, witness.sightings(), wanted, given_up=given_up)
+    bound = (len(spans) + 1) * ENDPOINTS * IN_FLIGHT
     figures.report(
         "F18",
         {
             "freezes, seconds": "/".join(map(str, spans)),
             **verdict.figures(),
+            "bound of duplicates": bound,
             "failed tries written by the far one": owners["far"][1],
             "and by the other": owners["postgres"][1],
             "noticed within, seconds": seen.noticed,
@@ -121,7 +123,7 @@ async def test_a_frozen_network_stops_one_replica_for_as_long_as_it_lasts(
         },
         {
             "nothing lost, nothing out of order, nothing made up": verdict.is_right,
-            "repeated at most what was under way": verdict.duplicates <= (len(spans) + 1) * ENDPOINTS * IN_FLIGHT,
+            "repeated at most what was under way": verdict.duplicates <= bound,
             "each writes failed tries down under its own leases only": [each[0] for each in owners.values()] == [1, 1],
             "no statement is waited for longer than 9 s": seen.noticed <= LONGEST_SECONDS,
             "the lanes are the other's within the lease and 2 s": seen.moved

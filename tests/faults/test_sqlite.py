@@ -65,13 +65,19 @@ async def test_kills_and_a_full_disk_lose_nothing(
     await gateway.terminate()
 
     verdict = judge(producer.changes, witness.sightings(), lambda key: ["/" + key.partition("/")[0]])
-    statuses = producer.tally.statuses
+    statuses, bound = producer.tally.statuses, kills * ENDPOINTS * IN_FLIGHT
     figures.report(
         "F28",
-        {"kills": kills, **verdict.figures(), "answers": dict(sorted(statuses.items())), "refused when full": refused},
+        {
+            "kills": kills,
+            **verdict.figures(),
+            "bound of duplicates": bound,
+            "answers": dict(sorted(statuses.items())),
+            "refused when full": refused,
+        },
         {
             "nothing lost, nothing out of order, nothing made up": verdict.is_right,
-            "repeated at most what was under way": verdict.duplicates <= kills * ENDPOINTS * IN_FLIGHT,
+            "repeated at most what was under way": verdict.duplicates <= bound,
             "a second process is refused with a sentence": refusal[0] == 1
             and "Another `bucketpost serve`" in refusal[1],
             "without room: 503": refused > 0 and set(statuses) <= {200, 503},

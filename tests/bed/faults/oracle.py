@@ -16,14 +16,15 @@ Wanted = Callable[[str], Collection[str]]
 class Verdict:
     """What the join says; `latencies` are seconds from the acknowledgement to the first success, one a delivery.
 
-    `repeats` are, for each duplicate, when the success came that it repeats, and when it came itself.
+    `regressions` is None where no receiver was to get anything in order. `repeats` are, for each duplicate, when the
+    success came that it repeats, and when it came itself.
     """
 
     acknowledged: int
     owed: int
     lost: int
     duplicates: int
-    regressions: int
+    regressions: int | None
     phantoms: int
     bad_signatures: int
     two_names: int
@@ -40,7 +41,7 @@ class Verdict:
         return {
             "acknowledged": self.acknowledged,
             "lost": self.lost,
-            "regressions": self.regressions,
+            **({} if self.regressions is None else {"regressions": self.regressions}),
             "phantoms": self.phantoms,
             "bad signatures": self.bad_signatures + self.two_names,
             "duplicates": self.duplicates,
@@ -71,12 +72,13 @@ def judge(
     for each in sightings:
         if 200 <= each.status < 300:
             successes[each.path, each.key, each.number].append(each)
+    in_order = [each for each in sightings if is_ordered(each.path)]
     return Verdict(
         acknowledged=sum(each.acknowledged_at is not None for each in changes),
         owed=len(owed),
         lost=len(owed.keys() - successes.keys() - set(given_up)),
         duplicates=sum(len(found) - 1 for found in successes.values()),
-        regressions=_regressions(each for each in sightings if is_ordered(each.path)),
+        regressions=_regressions(in_order) if in_order else None,
         phantoms=sum((each.key, each.number) not in sent or each.path not in wanted(each.key) for each in sightings),
         bad_signatures=sum(not each.is_verified for each in sightings),
         two_names=_two_names(sightings),
@@ -102,7 +104,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
-def _regressions(sightings: Iterable[Sighting]) -> int:
+def _regressions(sightings: Sequence[Sighting]) -> int:
     latest: Counter[tuple[str, str]] = Counter()
     found = 0
     for each in sightings:
