@@ -52,8 +52,8 @@ class Instant(TypeDecorator[datetime]):
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         """Read what SQLite keeps; asyncpg gives what is wanted, datetimes in UTC, and a look reads hundreds.
 
-        https://magicstack.github.io/asyncpg/current/usage.html#type-conversion. SQLAlchemy would have only the hook below
-        overridden, and calls that for every value there is.
+        https://magicstack.github.io/asyncpg/current/usage.html#type-conversion. SQLAlchemy would have only the hook
+        below overridden, and calls that for every value there is.
         """
         return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
 
