@@ -205,7 +205,9 @@ def _postgresql_engine(url: str, pool_size: int, command_seconds: float | None) 
                 command_timeout=command_seconds,
                 server_settings={
                     "application_name": "bucketpost",
-                    "statement_timeout": "0" if command_seconds is None else "30s",
+                    # Where the network hangs, the driver's own limit ends nothing here: what waits for a lock would get
+                    # it from the next silent one, and be silent in its turn, one after the other.
+                    "statement_timeout": f"{command_seconds or 0:g}s",
                     "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:g}s",
                     "timezone": "UTC",
                     # Every statement here walks an index in its order and stops early, or looks up keys. A bitmap loses

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -65,6 +66,16 @@ async def test_commits_reach_the_disk_whatever_the_default(stored_on_postgres: S
     await stored_on_postgres.database.aclose()
 
     assert await stored_on_postgres.scalar(text("SHOW synchronous_commit")) == used
+
+
+async def test_the_server_itself_ends_what_takes_too_long(stored_on_postgres: Stored) -> None:
+    """Also when the driver cannot: its request to cancel goes by the network that hangs."""
+    async with stored_on_postgres.database.session() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+
+        with pytest.raises(asyncpg.QueryCanceledError):
+            await driver.execute("SELECT pg_sleep(30)", timeout=60)
 
 
 async def test_a_silent_transaction_is_ended_before_its_leases(stored_on_postgres: Stored) -> None:
