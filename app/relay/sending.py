@@ -6,6 +6,7 @@ Reading it, and when the lane is given back: lane.py.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from app.domain.configuration import Endpoint
 from app.domain.delivery import Lease, Owed, Settlement
@@ -132,11 +133,11 @@ class Sending:
             if row.failures == 0:
                 self._retries.note_first(now=now)
         self.has_sent = True
-        self._tasks.create_task(self._kept_apart(self._attempt(batch)))
+        self._tasks.create_task(self._kept_apart(partial(self._attempt, batch)))
 
-    async def _kept_apart(self, work: Awaitable[None]) -> None:
+    async def _kept_apart(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except Exception as error:  # noqa: BLE001 -- the lane raises it, when what else is under way has ended
             self.broken_by = self.broken_by or error
             self.is_ending = True
@@ -223,7 +224,7 @@ class Sending:
         if rows:
             settlements = [conclude(row) for row in rows]
             settled = self._hand_in(settlements)
-            self._tasks.create_task(self._kept_apart(self._forget(rows, settlements, settled)))
+            self._tasks.create_task(self._kept_apart(partial(self._forget, rows, settlements, settled)))
 
     def _hand_in(self, settlements: Sequence[Settlement]) -> Sequence[Awaitable[bool]]:
         return [self._tools.settler.settle(each) for each in settlements]
