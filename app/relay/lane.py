@@ -118,13 +118,12 @@ class LaneRunner:
                     self._window.must_look = True
                     await retry.pause(error)
                 except Exception as error:  # noqa: BLE001 -- raised below, when what is in flight has been settled
-                    self._sending.broken_by = self._sending.broken_by or error
+                    self._sending.end_for(error)
                     break
                 else:
                     retry.succeeded()
                     if not goes_on:
                         break
-            self._sending.is_ending = True
             self._window.forget_queue()
         self._window.forget_all()
         if self._sending.broken_by is not None:

@@ -34,7 +34,7 @@ class Sending:
         self.is_ending = False
         # An answer disabled the endpoint: nothing more goes, also before that is written down and heard of.
         self.has_disabled = False
-        # A bug met while sending. What else is under way ends in its own time: cut off, it would be sent once more.
+        # The first bug met in the lane, which raises it when what is under way has ended: see `end_for`.
         self.broken_by: Exception | None = None
         # When what goes next may go, where that was too early when it was last looked at.
         self.paced_until: float | None = None
@@ -74,6 +74,12 @@ class Sending:
             )
         while self._wants() and self._tools.slots.take(self._berth):
             self._launch()
+
+    def end_for(self, bug: Exception) -> None:
+        """Start nothing more. What is under way ends in its own time: cut off, it would be sent once more."""
+        self.broken_by = self.broken_by or bug
+        self.is_ending = True
+        self._changed()
 
     def note_read(self, rows: Sequence[Owed]) -> None:
         """Hear what was just read: its rhythm tells how fast it may go, where the receiver was away."""
@@ -139,9 +145,7 @@ class Sending:
         try:
             await work()
         except Exception as error:  # noqa: BLE001 -- the lane raises it, when what else is under way has ended
-            self.broken_by = self.broken_by or error
-            self.is_ending = True
-            self._changed()
+            self.end_for(error)
 
     async def _attempt(self, batch: Sequence[Owed]) -> None:
         settlements = await self._send(batch)

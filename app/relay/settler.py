@@ -40,7 +40,7 @@ class _Waiting:
 
 
 class Settler:
-    """One for the process. What waits here is bounded by what lanes may keep in memory."""
+    """One for the process. What waits here is bounded by the slots: nothing is sent while it is too much."""
 
     def __init__(self, outbox: Outbox, *, slots: Slots, outage: Outage, monotonic: Callable[[], float]) -> None:
         """Take the outbox to write to, who is to hear how much waits here, and how to wait while the outbox is away."""

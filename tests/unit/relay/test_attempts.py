@@ -185,6 +185,7 @@ async def test_a_bug_while_one_is_concluded_cuts_off_no_other() -> None:
         NONSENSE if owed.key == bad.key and destination.started[bad.key] == 1 else DELIVERED
     )
     outbox.owe(bad, *others)
+
     with capture_logs() as lines:
         async with Replica(outbox, set_up, destination):
             await pass_time(1.0)
